@@ -1,0 +1,144 @@
+"""What regard knows by name: families, tasks, and the kinds of each part.
+
+Values are ``"module:attribute"`` strings, so that nothing is imported before it is used. Other
+packages add to them through the entry-point groups ``regard.families``, ``regard.tasks`` and
+``regard.kinds`` (there named ``group.name``), looked up only when a name is missing here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from regard.errors import RegardError
+
+FAMILIES: dict[str, str] = {
+    "transformer": "regard.models.transformer:FAMILY",
+}
+
+TASKS: dict[str, str] = {
+    "translation": "regard.tasks.translation:TASK",
+}
+
+KINDS: dict[str, dict[str, str]] = {
+    "activations": {
+        "relu": "regard.nn.feedforward:relu",
+        "gelu": "regard.nn.feedforward:gelu",
+        "gelu_tanh": "regard.nn.feedforward:gelu_tanh",
+        "silu": "regard.nn.feedforward:silu",
+    },
+    "feed_forwards": {
+        "plain": "regard.nn.feedforward:FeedForward",
+    },
+    "kernels": {
+        "dense": "regard.nn.kernels.dense:dense",
+        "packed": "regard.nn.kernels.packed:packed",
+        "fused": "regard.nn.kernels.fused:fused",
+    },
+    "norms": {
+        "layernorm": "regard.nn.norms:LayerNorm",
+    },
+    "patterns": {
+        "full": "regard.nn.masks:Full",
+    },
+    "positions": {
+        "none": "regard.nn.positions.scheme:NoPositions",
+        "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
+        "learned": "regard.nn.positions.learned:Learned",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """An architecture's description of itself, so that laws and tools need not name it.
+
+    Attributes:
+        name: the registry's name.
+        config: the frozen config dataclass.
+        model: the ``nn.Module`` class, built from a config.
+        presets: published sizes, as nested settings in the recipe's words.
+        shape: ``decoder``, ``encoder``, ``encoder-decoder`` or ``towers``.
+        stacks: the config's fields that hold a ``StackSpec``.
+        tiny: a config small enough for the laws.
+        example: ``(config, batch, length) -> keyword arguments`` for one forward pass.
+        can: abilities such as ``cache`` and ``causal``.
+    """
+
+    name: str
+    config: type
+    model: type
+    presets: Mapping[str, Mapping[str, Any]]
+    shape: str
+    stacks: tuple[str, ...]
+    tiny: Callable[[], Any]
+    example: Callable[[Any, int, int], dict[str, Any]]
+    can: frozenset[str] = field(default_factory=frozenset)
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The known name most like ``name``, or None when none is near."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def names(group: str) -> list[str]:
+    """The names known in a group: ``families``, ``tasks`` or one of ``KINDS``."""
+    return sorted(_table(group))
+
+
+def family(name: str) -> Family:
+    """The family called ``name``; its module is imported here."""
+    found = _find("families", "family", name)
+    assert isinstance(found, Family)
+    return found
+
+
+def task(name: str) -> Any:
+    """The task called ``name``; its module is imported here."""
+    return _find("tasks", "task", name)
+
+
+def kind(group: str, name: str) -> Any:
+    """The class or function of one kind, e.g. ``kind("positions", "learned")``."""
+    return _find(group, group.removesuffix("s"), name)
+
+
+def plugin(group: str, name: str) -> str | None:
+    """The distribution that a name comes from, or None when it is regard's own."""
+    if name in _table(group):
+        return None
+    for point in _points(group, name):
+        return point.dist.name if point.dist else point.module
+    return None
+
+
+def _table(group: str) -> dict[str, str]:
+    tables = {"families": FAMILIES, "tasks": TASKS, **KINDS}
+    if group not in tables:
+        raise RegardError(f"there is no group of kinds called {group!r}")
+    return tables[group]
+
+
+def _find(group: str, noun: str, name: str) -> Any:
+    table = _table(group)
+    if name in table:
+        module, _, attribute = table[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    for point in _points(group, name):
+        return point.load()
+    near = nearest(name, table)
+    raise RegardError(
+        f"unknown {noun.replace('_', ' ')} {name!r}",
+        hint=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(sorted(table))}",
+    )
+
+
+def _points(group: str, name: str) -> list[Any]:
+    if group in ("families", "tasks"):
+        return list(entry_points(group=f"regard.{group}", name=name))
+    return list(entry_points(group="regard.kinds", name=f"{group}.{name}"))

@@ -1,0 +1,136 @@
+"""Typed settings from nested plain values: merged, strict, the nearest name suggested.
+
+A config is a tree of frozen dataclasses. Its settings arrive as nested mappings in the recipe's
+words, where ``layer``, ``positions`` and ``num_layers`` at the top are the default of every stack.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar, get_type_hints
+
+from regard.errors import RecipeError
+from regard.registry import nearest
+
+T = TypeVar("T")
+
+STACK_WIDE = ("layer", "positions", "num_layers")
+
+
+def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """One nested mapping out of several; the later wins, key by key.
+
+    A value that names a ``kind`` replaces the earlier one whole when the kind differs: options of
+    one kind mean nothing to another.
+    """
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            old = merged.get(key)
+            if isinstance(value, Mapping) and isinstance(old, Mapping) and _same_kind(old, value):
+                merged[key] = merge(old, value)
+            elif isinstance(value, Mapping):
+                merged[key] = merge(value)
+            else:
+                merged[key] = value
+    return merged
+
+
+def _same_kind(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "kind" not in new or "kind" not in old or old["kind"] == new["kind"]
+
+
+def nest(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"layer.dropout": 0.1}`` as ``{"layer": {"dropout": 0.1}}``."""
+    result: dict[str, Any] = {}
+    for key, value in dotted.items():
+        branch: Any = value
+        for part in reversed(key.split(".")):
+            branch = {part: branch}
+        result = merge(result, branch)
+    return result
+
+
+def spread(settings: Mapping[str, Any], stacks: Sequence[str]) -> dict[str, Any]:
+    """Hand ``layer``, ``positions`` and ``num_layers`` down to each named stack."""
+    if not stacks:
+        return merge(settings)
+    shared = {key: settings[key] for key in STACK_WIDE if key in settings}
+    own = {key: value for key, value in settings.items() if key not in STACK_WIDE}
+    return merge(own, *({stack: merge(shared, own.get(stack, {}))} for stack in stacks))
+
+
+def resolve(*sources: Mapping[str, Any], stacks: Sequence[str] = ()) -> dict[str, Any]:
+    """Settings of rising precedence (defaults, preset, recipe…), spread and merged."""
+    return merge(*(spread(source, stacks) for source in sources))
+
+
+def build(cls: type[T], settings: Mapping[str, Any], *, where: str = "model") -> T:
+    """The dataclass ``cls`` from nested settings.
+
+    Raises:
+        RecipeError: for an unknown or missing key, or a value of another type; it names the key.
+    """
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in settings:
+        if key not in known:
+            near = nearest(key, known)
+            raise RecipeError(
+                "unknown key",
+                where=f"{where}.{key}",
+                hint=f"did you mean {where}.{near}?" if near else f"known: {', '.join(known)}",
+            )
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        values[key] = _value(hints[key], value, f"{where}.{key}")
+    for name, field in known.items():
+        required = (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        )
+        if required and name not in values:
+            raise RecipeError("this key is needed", where=f"{where}.{name}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, str) and any(f.name == "kind" for f in dataclasses.fields(hint)):
+            value = {"kind": value}
+        if not isinstance(value, Mapping):
+            raise RecipeError(f"needs a table of settings, not {value!r}", where=where)
+        if hasattr(hint, "from_settings"):
+            return hint.from_settings(value, where)
+        return build(hint, value, where=where)
+    try:
+        return _adapter(hint).validate_python(value)
+    except ValueError as error:
+        raise RecipeError(f"{value!r} does not fit: {_reason(error)}", where=where) from None
+
+
+@cache
+def _adapter(hint: Any) -> Any:
+    from pydantic import ConfigDict, TypeAdapter
+
+    return TypeAdapter(hint, config=ConfigDict(strict=True))
+
+
+def _reason(error: ValueError) -> str:
+    first = error.errors()[0] if hasattr(error, "errors") else {"msg": str(error)}
+    return str(first["msg"]).lower()
+
+
+def plain(config: Any) -> Any:
+    """A config as nested plain values, ready for TOML or JSON; None is left out."""
+    if hasattr(config, "to_settings"):
+        return config.to_settings()
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        pairs = ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config))
+        return {key: plain(value) for key, value in pairs if value is not None}
+    if isinstance(config, tuple | list):
+        return [plain(value) for value in config]
+    return config
