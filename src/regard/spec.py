@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, get_type_hints
 
-from regard.errors import RecipeError
+from regard import registry
+from regard.errors import RecipeError, RegardError
 from regard.registry import nearest
 
 T = TypeVar("T")
@@ -134,3 +135,42 @@ def plain(config: Any) -> Any:
     if isinstance(config, tuple | list):
         return [plain(value) for value in config]
     return config
+
+
+@dataclasses.dataclass(frozen=True)
+class KindSpec:
+    """One kind out of a registry group, with that kind's own options.
+
+    Subclasses name their ``group`` and default ``kind``. The class behind the kind says its
+    options by a frozen dataclass called ``Options``.
+    """
+
+    kind: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+
+    group: ClassVar[str] = ""
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any], where: str) -> Self:
+        """From ``{"kind": …, **options}``, checked against the kind's own options."""
+        options = {key: value for key, value in settings.items() if key != "kind"}
+        made = cls(str(settings.get("kind", cls.kind)), tuple(sorted(options.items())))
+        try:
+            made.resolve(where)
+        except RecipeError:
+            raise
+        except RegardError as error:
+            raise RecipeError(error.what, where=where, hint=error.hint) from None
+        return made
+
+    def to_settings(self) -> Any:
+        """The short form where there are no options."""
+        return {"kind": self.kind, **dict(self.options)} if self.options else self.kind
+
+    def resolve(self, where: str = "model") -> tuple[Any, Any]:
+        """The class (or function) of the kind, and its checked options."""
+        found = registry.kind(self.group, self.kind)
+        options_class = getattr(found, "Options", None)
+        if options_class is None:
+            return found, None
+        return found, build(options_class, dict(self.options), where=where)

@@ -1,0 +1,236 @@
+"""The Transformer (Vaswani et al., "Attention Is All You Need", 2017; figure 1).
+
+Shapes: source ids [B, S], target ids [B, T], states [B, S or T, d_model], logits [B, T, V].
+
+An encoder of self-attention and feed-forward layers, a decoder that also attends to the encoder's
+states, sinusoidal positions, embeddings scaled by √d_model and, by default, one matrix for source
+embedding, target embedding and head (section 3.4). What differs from the paper's text: attention
+projections and feed-forward have biases (as in most implementations; its table 3 fits with them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from regard.errors import RecipeError
+from regard.nn.attention import Attention
+from regard.nn.cache import CACHES, DecodingState
+from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
+from regard.nn.heads import HeadSpec, LanguageModelHead
+from regard.nn.masks import Causal, Full, Rule, as_rule
+from regard.nn.residual import Residual
+from regard.nn.stack import Layer, Memory, Stack, StackSpec
+from regard.registry import Family
+from regard.spec import build, nest, resolve
+
+STACKS = ("encoder", "decoder")
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "d_model": 128,
+        "num_layers": 4,
+        "layer": {"attention": {"num_heads": 4}, "feed_forward": {"d_ff": 256}},
+    },
+    "base": {
+        "d_model": 512,
+        "num_layers": 6,
+        "layer": {"attention": {"num_heads": 8}, "feed_forward": {"d_ff": 2048}},
+    },
+    "big": {
+        "d_model": 1024,
+        "num_layers": 6,
+        "layer": {
+            "dropout": 0.3,
+            "attention": {"num_heads": 16},
+            "feed_forward": {"d_ff": 4096},
+        },
+        "embedding": {"dropout": 0.3},
+    },
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Settings of a Transformer, in the recipe's words.
+
+    Attributes:
+        vocab_size: entries of the source vocabulary, and of the target's where that is None.
+        target_vocab_size: entries of the target vocabulary when it is another one.
+        d_model: width of the states.
+        tie: which matrices are one: ``all`` three (source, target, head; paper, section 3.4),
+            ``target`` (target and head) or ``none``.
+        max_positions: tokens of the longest text, its end included.
+        embedding, head, encoder, decoder: settings of the parts.
+    """
+
+    vocab_size: int
+    target_vocab_size: int | None = None
+    d_model: int = 512
+    tie: Literal["all", "target", "none"] = "all"
+    max_positions: int = 1024
+    embedding: EmbeddingSpec = EmbeddingSpec()
+    head: HeadSpec = HeadSpec()
+    encoder: StackSpec = StackSpec()
+    decoder: StackSpec = StackSpec()
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
+
+    def __post_init__(self) -> None:
+        other = self.target_vocab_size not in (None, self.vocab_size)
+        if self.tie == "all" and other:
+            raise RecipeError(
+                "two vocabularies cannot share one embedding",
+                where="model.tie",
+                hint='set model.tie = "target", or use one joint vocabulary',
+            )
+
+    @classmethod
+    def preset(
+        cls, name: str, *, vocab_size: int, overrides: Mapping[str, Any] | None = None
+    ) -> Self:
+        """A published size, with overrides such as ``{"layer.attention.num_heads": 16}``."""
+        own = {"vocab_size": vocab_size, **nest(overrides or {})}
+        return build(cls, resolve(PRESETS[name], own, stacks=STACKS))
+
+    @property
+    def target_vocabulary(self) -> int:
+        """Entries of the target vocabulary."""
+        return self.target_vocab_size or self.vocab_size
+
+
+class Transformer(nn.Module):
+    """Source ids and target ids in, logits of the next target token out."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, scale = config.d_model, config.embedding.scale
+        common = {"max_positions": config.max_positions, "input_dropout": config.embedding.dropout}
+        self.source_embedding = TokenEmbedding(config.vocab_size, width, scale=scale)
+        self.target_embedding = (
+            self.source_embedding
+            if config.tie == "all"
+            else TokenEmbedding(config.target_vocabulary, width, scale=scale)
+        )
+        self.encoder = Stack(config.encoder, width, **common)
+        self.decoder = Stack(config.decoder, width, mask=Causal(), d_memory=width, **common)
+        tied_to = None if config.tie == "none" else self.target_embedding.weight
+        self.head = LanguageModelHead(
+            width, config.target_vocabulary, spec=config.head, tied_to=tied_to
+        )
+
+    def forward(
+        self,
+        source_ids: Tensor,
+        target_ids: Tensor,
+        *,
+        source_mask: Tensor | Rule | None = None,
+        target_mask: Tensor | Rule | None = None,
+    ) -> Tensor:
+        """Logits of the token after each target position (teacher forcing).
+
+        Args:
+            source_ids: [B, S].
+            target_ids: [B, T], the decoder's inputs, its start token first.
+            source_mask: bool [B, S], True = real, or a rule.
+            target_mask: bool [B, T], or a rule; causality comes with the decoder.
+
+        Returns:
+            [B, T, V].
+        """
+        states = self.features(
+            source_ids, target_ids, source_mask=source_mask, target_mask=target_mask
+        )
+        return cast(Tensor, self.head(states))
+
+    def features(
+        self,
+        source_ids: Tensor,
+        target_ids: Tensor,
+        *,
+        source_mask: Tensor | Rule | None = None,
+        target_mask: Tensor | Rule | None = None,
+    ) -> Tensor:
+        """The decoder's states [B, T, d_model], before the head."""
+        memory = self.encode(source_ids, source_mask=source_mask)
+        embedded = self.target_embedding(target_ids)  # [B, T, d_model]
+        return cast(Tensor, self.decoder(embedded, mask=as_rule(target_mask), memory=memory))
+
+    def encode(self, source_ids: Tensor, *, source_mask: Tensor | Rule | None = None) -> Memory:
+        """What cross-attention reads: states [B, S, d_model] and where they are real."""
+        mask = as_rule(source_mask)
+        embedded = self.source_embedding(source_ids)  # [B, S, d_model]
+        return Memory(self.encoder(embedded, mask=mask), mask)
+
+    def start(
+        self,
+        source_ids: Tensor,
+        *,
+        source_mask: Tensor | None = None,
+        width: int = 1,
+        cache: str = "shared",
+    ) -> DecodingState:
+        """Read the source [B, S]; the state decodes ``width`` hypotheses of each sentence."""
+        memory = self.encode(source_ids, source_mask=source_mask)
+        assert memory.states is not None
+        shared = isinstance(self.decoder.pattern, Full)
+        kind = CACHES[cache if shared else "copy"]
+        held = kind(len(self.decoder.layers), len(source_ids), width)
+        held.set_memory([cross.project_memory(memory.states) for cross in self._cross_attentions()])
+        mask = memory.mask
+        if source_mask is not None:
+            mask = as_rule(held.spread(source_mask))
+        return DecodingState(held, mask)
+
+    def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
+        """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
+        ids, positions, seen = state.cache.open(tokens)
+        memory = Memory(None, state.memory_mask)
+        states = self.decoder(
+            self.target_embedding(ids),
+            mask=seen,
+            memory=memory,
+            positions=positions,
+            cache=state.cache,
+        )
+        return cast(Tensor, self.head(state.cache.close(states)))
+
+    def _cross_attentions(self) -> list[Attention]:
+        found = []
+        for layer in self.decoder.layers:
+            cross = cast(Residual, cast(Layer, layer).cross_attention)
+            found.append(cast(Attention, cross.sublayer))
+        return found
+
+
+def _tiny() -> TransformerConfig:
+    overrides = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24, "max_positions": 64}
+    return TransformerConfig.preset("tiny", vocab_size=23, overrides=overrides)
+
+
+def _example(config: TransformerConfig, batch: int, length: int) -> dict[str, Any]:
+    real = torch.ones(batch, length + 1, dtype=torch.bool)
+    real[batch // 2 :, -2:] = False
+    return {
+        "source_ids": torch.randint(config.vocab_size, (batch, length + 1)),
+        "target_ids": torch.randint(config.target_vocabulary, (batch, length)),
+        "source_mask": real,
+    }
+
+
+FAMILY = Family(
+    name="transformer",
+    config=TransformerConfig,
+    model=Transformer,
+    presets=PRESETS,
+    shape="encoder-decoder",
+    stacks=STACKS,
+    tiny=_tiny,
+    example=_example,
+    can=frozenset({"cache", "causal"}),
+)

@@ -1,0 +1,78 @@
+"""Parts: tensors in, tensors out; each usable alone."""
+
+from regard.nn.attention import Attention, AttentionContext, AttentionSpec, PatternSpec
+from regard.nn.cache import CACHES, Cache, CopyCache, DecodingState, SharedCache
+from regard.nn.dropout import Dropout
+from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
+from regard.nn.feedforward import FeedForward, FeedForwardSpec
+from regard.nn.heads import HeadSpec, LanguageModelHead
+from regard.nn.linear import Linear, SplitLinear
+from regard.nn.masks import (
+    Causal,
+    Documents,
+    Explicit,
+    Full,
+    MaskForm,
+    Padding,
+    Prefix,
+    Rule,
+    as_rule,
+    prepare,
+)
+from regard.nn.norms import LayerNorm, NormSpec, make_norm
+from regard.nn.positions import (
+    Learned,
+    NoPositions,
+    PositionScheme,
+    PositionSpec,
+    Sinusoidal,
+    sinusoids,
+)
+from regard.nn.residual import Residual
+from regard.nn.stack import Layer, LayerSpec, Memory, Stack, StackSpec
+
+__all__ = [
+    "CACHES",
+    "Attention",
+    "AttentionContext",
+    "AttentionSpec",
+    "Cache",
+    "Causal",
+    "CopyCache",
+    "DecodingState",
+    "Documents",
+    "Dropout",
+    "EmbeddingSpec",
+    "Explicit",
+    "FeedForward",
+    "FeedForwardSpec",
+    "Full",
+    "HeadSpec",
+    "LanguageModelHead",
+    "Layer",
+    "LayerNorm",
+    "LayerSpec",
+    "Learned",
+    "Linear",
+    "MaskForm",
+    "Memory",
+    "NoPositions",
+    "NormSpec",
+    "Padding",
+    "PatternSpec",
+    "PositionScheme",
+    "PositionSpec",
+    "Prefix",
+    "Residual",
+    "Rule",
+    "SharedCache",
+    "Sinusoidal",
+    "SplitLinear",
+    "Stack",
+    "StackSpec",
+    "TokenEmbedding",
+    "as_rule",
+    "make_norm",
+    "prepare",
+    "sinusoids",
+]

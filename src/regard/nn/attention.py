@@ -1,0 +1,195 @@
+"""Multi-head attention (paper, section 3.2.2), of a sequence to itself or to a memory.
+
+Shapes: states [B, T, d_model], memory [B, S, d_memory], query [B, H, T, d_key],
+key [B, Hkv, T or S, d_key], value [B, Hkv, T or S, d_value].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from regard.errors import RecipeError
+from regard.nn import kernels
+from regard.nn.cache import LayerCache
+from regard.nn.linear import Linear, SplitLinear
+from regard.nn.masks import MaskForm, Rule
+from regard.nn.positions.scheme import PositionScheme
+from regard.spec import KindSpec
+
+
+@dataclass(frozen=True)
+class PatternSpec(KindSpec):
+    """Which keys a layer's queries may see at all, whatever the batch: ``"full"``."""
+
+    group = "patterns"
+    kind: str = "full"
+
+    def rule(self) -> Rule:
+        """The mask rule of the pattern."""
+        found, options = self.resolve()
+        return cast(Rule, found() if options is None else found(options))
+
+
+@dataclass(frozen=True)
+class AttentionSpec:
+    """Settings of an attention layer.
+
+    Attributes:
+        num_heads: H, heads of the queries.
+        num_kv_heads: Hkv, heads of keys and values; None = as many as the queries have.
+        d_key: width of a head's queries and keys; None = d_model / num_heads.
+        d_value: width of a head's values; None = d_model / num_heads.
+        pattern: which keys may be seen, joined with the mask of the batch.
+        scale: of the scores; None = 1/√d_key.
+        bias: whether the projections have one.
+        dropout: of the attention weights.
+    """
+
+    num_heads: int = 8
+    num_kv_heads: int | None = None
+    d_key: int | None = None
+    d_value: int | None = None
+    pattern: PatternSpec = PatternSpec()
+    scale: float | None = None
+    bias: bool = True
+    dropout: float = 0.0
+
+    def widths(self, d_model: int) -> tuple[int, int]:
+        """d_key and d_value in a model of width ``d_model``.
+
+        Raises:
+            RecipeError: when they are not given and the heads don't divide ``d_model``.
+        """
+        if self.num_heads % self.kv_heads:
+            raise RecipeError(
+                f"{self.kv_heads} key/value heads do not divide {self.num_heads} heads",
+                where="attention.num_kv_heads",
+            )
+        if (self.d_key is None or self.d_value is None) and d_model % self.num_heads:
+            raise RecipeError(
+                f"{self.num_heads} heads do not divide d_model = {d_model}",
+                where="attention.num_heads",
+                hint="choose a divisor, or give d_key and d_value",
+            )
+        d_head = d_model // self.num_heads
+        return self.d_key or d_head, self.d_value or d_head
+
+    @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.num_kv_heads or self.num_heads
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionContext:
+    """What a stack prepares once and its layers only read.
+
+    Attributes:
+        mask: where attention may go, in the kernels' form.
+        positions: the scheme whose doors queries, keys and scores pass; None in cross-attention.
+        turning: what the scheme's `turn` needs.
+        bias: on the scaled scores, [B or 1, H or 1, Tq, Tk].
+    """
+
+    mask: MaskForm
+    positions: PositionScheme | None = None
+    turning: Any = None
+    bias: Tensor | None = None
+
+
+class Attention(nn.Module):
+    """softmax(QKᵀ/√d_key) V in ``num_heads`` heads, from projections of the states.
+
+    One module for both uses: queries, keys and values come from one product (`qkv`) when a
+    sequence attends to itself; with ``d_memory``, queries come from the states (`query`), keys
+    and values from the memory (`key_value`). Weights are Glorot-uniform for each projection,
+    biases zero, as in the paper's reference code.
+    """
+
+    def __init__(self, spec: AttentionSpec, d_model: int, *, d_memory: int | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.d_key, self.d_value = spec.widths(d_model)
+        queries = spec.num_heads * self.d_key
+        keys, values = spec.kv_heads * self.d_key, spec.kv_heads * self.d_value
+        if d_memory is None:
+            parts = {"queries": queries, "keys": keys, "values": values}
+            self.qkv = SplitLinear(d_model, parts, bias=spec.bias)
+        else:
+            self.query = Linear(d_model, queries, bias=spec.bias)
+            self.key_value = SplitLinear(d_memory, {"keys": keys, "values": values}, bias=spec.bias)
+        self.output = Linear(spec.num_heads * self.d_value, d_model, bias=spec.bias)
+        self.scale = self.d_key**-0.5 if spec.scale is None else spec.scale
+
+    def forward(
+        self,
+        states: Tensor,
+        context: AttentionContext,
+        memory: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """Attend from each position of ``states``.
+
+        Args:
+            states: [B, T, d_model].
+            context: mask and positions.
+            memory: [B, S, d_memory]; not read where the cache holds its keys and values.
+            cache: keys and values of earlier steps, which this call extends.
+
+        Returns:
+            [B, T, d_model].
+        """
+        if hasattr(self, "qkv"):
+            query, key, value = self._project_self(states, context)
+            if cache is not None:
+                key, value = cache.append(key, value)  # [B, Hkv, Tk, d]
+        else:
+            query = self._split(self.query(states), self.spec.num_heads)
+            key, value = self._memory_heads(memory, cache)
+        mixed = self._attend(query, key, value, context)  # [B, H, T, d_value]
+        return cast(Tensor, self.output(mixed.transpose(1, 2).flatten(2)))
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values [B, Hkv, S, d] of a memory [B, S, d_memory], once a sentence."""
+        keys, values = self.key_value(memory)
+        return self._split(keys, self.spec.kv_heads), self._split(values, self.spec.kv_heads)
+
+    def _project_self(
+        self, states: Tensor, context: AttentionContext
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        queries, keys, values = self.qkv(states)  # [B, T, heads * width] each
+        query = self._split(queries, self.spec.num_heads)
+        key = self._split(keys, self.spec.kv_heads)
+        value = self._split(values, self.spec.kv_heads)
+        if context.positions is not None:
+            query = context.positions.turn(query, context.turning)
+            key = context.positions.turn(key, context.turning)
+        return query, key, value
+
+    def _memory_heads(
+        self, memory: Tensor | None, cache: LayerCache | None
+    ) -> tuple[Tensor, Tensor]:
+        if cache is not None and cache.memory is not None:
+            return cache.memory
+        assert memory is not None, "cross-attention needs a memory, or its keys in the cache"
+        return self.project_memory(memory)
+
+    def _attend(
+        self, query: Tensor, key: Tensor, value: Tensor, context: AttentionContext
+    ) -> Tensor:
+        mask, bias = context.mask, context.bias
+        if kernels.observed():
+            return kernels.attend_observed(
+                self, query, key, value, mask=mask, scale=self.scale, bias=bias
+            )
+        kernel = kernels.choose(query, key, bias=bias)
+        dropout = self.spec.dropout if self.training else 0.0
+        return kernel(query, key, value, mask=mask, scale=self.scale, dropout=dropout, bias=bias)
+
+    @staticmethod
+    def _split(states: Tensor, heads: int) -> Tensor:
+        """[B, T, heads * width] → [B, heads, T, width]."""
+        return states.unflatten(-1, (heads, -1)).transpose(1, 2)

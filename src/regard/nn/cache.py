@@ -1,0 +1,249 @@
+"""Caches for decoding: keys and values of what was already read or written.
+
+Shapes: tokens [R, n] with R = sentences * width; keys and values [rows, Hkv, slots, d];
+ancestry [sentences, width, slots].
+
+Two caches, equal by law. `CopyCache` has a row for each hypothesis and copies rows when beams
+change. `SharedCache` has a row for each sentence, in which hypotheses lie side by side: slots
+never move, and an ancestry table says which slots a hypothesis came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from regard.nn.masks import Causal, Explicit, Full, Rule
+
+GROWTH = 64
+"""Slots by which buffers grow at least, so that few steps copy them."""
+
+
+class LayerCache:
+    """Keys and values of one layer.
+
+    Attributes:
+        memory: the memory's keys and values [rows, Hkv, S, d], projected once a sentence.
+    """
+
+    def __init__(self) -> None:
+        self.memory: tuple[Tensor, Tensor] | None = None
+        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._length = 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add keys and values [rows, Hkv, n, d]; give all of them, [rows, Hkv, slots, d]."""
+        start, end = self._length, self._length + key.shape[2]
+        if self._buffers is None or end > self._buffers[0].shape[2]:
+            self._buffers = self._grow(key, end), self._grow(value, end, which=1)
+        keys, values = self._buffers
+        keys[:, :, start:end] = key
+        values[:, :, start:end] = value
+        self._length = end
+        return keys[:, :, :end], values[:, :, :end]
+
+    def select(self, rows: Tensor, *, memory: bool = True) -> None:
+        """Keep these rows [rows'] in this order."""
+        if self._buffers is not None:
+            keys, values = (buffer.index_select(0, rows) for buffer in self._buffers)
+            self._buffers = keys, values
+        if memory and self.memory is not None:
+            keys, values = (part.index_select(0, rows) for part in self.memory)
+            self.memory = keys, values
+
+    def _grow(self, like: Tensor, end: int, which: int = 0) -> Tensor:
+        rows, heads, _, width = like.shape
+        old = None if self._buffers is None else self._buffers[which]
+        capacity = max(end, 2 * self._length, GROWTH)
+        grown = like.new_empty(rows, heads, capacity, width)
+        if old is not None:
+            grown[:, :, : self._length] = old[:, :, : self._length]
+        return grown
+
+
+class Cache:
+    """What both caches share; `DecodingState` talks to this face alone.
+
+    Attributes:
+        layers: a `LayerCache` for each layer.
+        slots: how many slots are filled; the first query of a step has this slot.
+        length: tokens that each hypothesis has so far.
+        positions: [1, slots], of the keys that are held, those of the open step included.
+    """
+
+    def __init__(self, num_layers: int, sentences: int, width: int) -> None:
+        self.layers = [LayerCache() for _ in range(num_layers)]
+        self.sentences = sentences
+        self.width = width
+        self.slots = 0
+        self.length = 0
+        self.positions: Tensor | None = None
+
+    def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""
+        for layer, (keys, values) in zip(self.layers, parts, strict=True):
+            layer.memory = self.spread(keys), self.spread(values)
+
+    @property
+    def memory_length(self) -> int:
+        """Keys of the memory, S."""
+        memory = self.layers[0].memory
+        return 0 if memory is None else memory[0].shape[2]
+
+    def _place(self, positions: Tensor) -> Tensor:
+        """Note where the step's new slots are, [1, T]."""
+        old = self.positions
+        self.positions = positions if old is None else torch.cat([old, positions], dim=1)
+        return positions
+
+    def spread(self, per_sentence: Tensor) -> Tensor:
+        """[sentences, …] → a row for each row of the cache."""
+        raise NotImplementedError  # pragma: no cover
+
+    def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
+        """Begin a step with tokens [R, n]: ids [rows, T], positions [rows or 1, T], the mask."""
+        raise NotImplementedError  # pragma: no cover
+
+    def close(self, states: Tensor) -> Tensor:
+        """End the step: states [rows, T, d] → the last of each hypothesis, [R, d]."""
+        raise NotImplementedError  # pragma: no cover
+
+    def advance(self, parents: Tensor) -> None:
+        """Hypothesis r goes on from what was hypothesis parents[r], [R], of its sentence."""
+        raise NotImplementedError  # pragma: no cover
+
+    def keep(self, sentences: Tensor) -> Tensor:
+        """Only these sentences [S'] stay; gives the rows of the cache that do."""
+        raise NotImplementedError  # pragma: no cover
+
+
+class CopyCache(Cache):
+    """A row for each hypothesis: simple, and the truth for the other."""
+
+    def spread(self, per_sentence: Tensor) -> Tensor:
+        """[sentences, …] → [R, …]."""
+        return per_sentence.repeat_interleave(self.width, dim=0)
+
+    def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
+        """The tokens as they are, after those of earlier steps."""
+        count = tokens.shape[1]
+        positions = self.length + torch.arange(count, device=tokens.device)[None]
+        self.length += count
+        return tokens, self._place(positions), Causal()
+
+    def close(self, states: Tensor) -> Tensor:
+        """The last state of each row."""
+        self.slots = self.length
+        return states[:, -1]
+
+    def advance(self, parents: Tensor) -> None:
+        """Copy rows, unless each goes on from itself."""
+        if torch.equal(parents, torch.arange(len(parents), device=parents.device)):
+            return
+        for layer in self.layers:
+            layer.select(parents, memory=False)
+
+    def keep(self, sentences: Tensor) -> Tensor:
+        """Drop the rows of the other sentences."""
+        within = torch.arange(self.width, device=sentences.device)
+        rows = (sentences[:, None] * self.width + within).flatten()
+        for layer in self.layers:
+            layer.select(rows)
+        self.sentences = len(sentences)
+        return rows
+
+
+class SharedCache(Cache):
+    """A row for each sentence, whose slots never move; an ancestry table finds each past."""
+
+    def __init__(self, num_layers: int, sentences: int, width: int) -> None:
+        super().__init__(num_layers, sentences, width)
+        self._ancestry: Tensor | None = None  # bool [sentences, width, slots]
+
+    def spread(self, per_sentence: Tensor) -> Tensor:
+        """[sentences, …] as it is."""
+        return per_sentence
+
+    def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
+        """Hypotheses side by side: ids [sentences, width * n]."""
+        count, width = tokens.shape[1], self.width
+        steps = torch.arange(count, device=tokens.device)
+        positions = (self.length + steps).repeat(width)[None]  # [1, width * n]
+        self.length += count
+        self._place(positions)
+        if width == 1:
+            return tokens, positions, Causal()
+        past = self._ancestry
+        if past is None:
+            past = tokens.new_zeros(self.sentences, width, 0, dtype=torch.bool)
+        own = torch.eye(width, dtype=torch.bool, device=tokens.device)
+        own = own[:, None, :, None] & (steps[None, None, None, :] <= steps[None, :, None, None])
+        own = own.reshape(width, count, width * count).expand(self.sentences, -1, -1, -1)
+        seen = torch.cat([past[:, :, None].expand(-1, -1, count, -1), own], dim=-1)
+        self._ancestry = seen[:, :, -1]
+        ids = tokens.reshape(self.sentences, width * count)
+        return ids, positions, Explicit(seen.flatten(1, 2))
+
+    def close(self, states: Tensor) -> Tensor:
+        """The last state of each hypothesis."""
+        self.slots += states.shape[1]
+        return states.unflatten(1, (self.width, -1))[:, :, -1].flatten(0, 1)
+
+    def advance(self, parents: Tensor) -> None:
+        """Each hypothesis takes over its parent's ancestry; no key moves."""
+        if self._ancestry is not None:
+            self._ancestry = self._ancestry.flatten(0, 1)[parents].unflatten(
+                0, (self.sentences, self.width)
+            )
+
+    def keep(self, sentences: Tensor) -> Tensor:
+        """Drop the other sentences' rows."""
+        for layer in self.layers:
+            layer.select(sentences)
+        if self._ancestry is not None:
+            self._ancestry = self._ancestry[sentences]
+        self.sentences = len(sentences)
+        return sentences
+
+
+CACHES: dict[str, type[Cache]] = {"copy": CopyCache, "shared": SharedCache}
+
+
+class DecodingState:
+    """What a model remembers between steps, whatever its family.
+
+    Attributes:
+        cache: keys and values.
+        memory_mask: which keys of the memory are real, a row for each row of the cache.
+    """
+
+    def __init__(self, cache: Cache, memory_mask: Rule | None = None) -> None:
+        self.cache = cache
+        self.memory_mask = Full() if memory_mask is None else memory_mask
+
+    @property
+    def sentences(self) -> int:
+        """Sentences still in the batch."""
+        return self.cache.sentences
+
+    @property
+    def width(self) -> int:
+        """Hypotheses a sentence."""
+        return self.cache.width
+
+    @property
+    def length(self) -> int:
+        """Tokens that each hypothesis has so far."""
+        return self.cache.length
+
+    def advance(self, parents: Tensor) -> None:
+        """Row r goes on from what was row ``parents[r]`` [R], of the same sentence."""
+        if self.width > 1:
+            self.cache.advance(parents)
+
+    def keep(self, sentences: Tensor) -> None:
+        """Finished sentences leave: only these [S'] stay, in this order."""
+        rows = self.cache.keep(sentences)
+        self.memory_mask = self.memory_mask.select(rows)

@@ -1,0 +1,74 @@
+"""Position-wise feed-forward networks (paper, section 3.3).
+
+Shapes: states [B, T, d_model], hidden [B, T, d_ff].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regard import registry
+from regard.nn.dropout import Dropout
+from regard.nn.linear import Linear
+
+Activation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class FeedForwardSpec:
+    """Settings of a feed-forward network.
+
+    Attributes:
+        kind: ``plain`` (two linear maps).
+        d_ff: the hidden width.
+        activation: ``relu`` (paper), ``gelu``, ``gelu_tanh`` or ``silu``.
+        dropout: of the hidden states.
+        bias: whether the linear maps have one.
+    """
+
+    kind: str = "plain"
+    d_ff: int = 2048
+    activation: str = "relu"
+    dropout: float = 0.0
+    bias: bool = True
+
+
+def relu(hidden: Tensor) -> Tensor:
+    """max(0, x)."""
+    return F.relu(hidden)
+
+
+def gelu(hidden: Tensor) -> Tensor:
+    """x Φ(x) (Hendrycks & Gimpel, 2016)."""
+    return F.gelu(hidden)
+
+
+def gelu_tanh(hidden: Tensor) -> Tensor:
+    """GELU by its tanh approximation, as GPT-2 computes it."""
+    return F.gelu(hidden, approximate="tanh")
+
+
+def silu(hidden: Tensor) -> Tensor:
+    """x σ(x), also called swish."""
+    return F.silu(hidden)
+
+
+class FeedForward(nn.Module):
+    """FFN(x) = activation(x W₁ + b₁) W₂ + b₂ (paper, equation 2); Glorot-uniform weights."""
+
+    def __init__(self, spec: FeedForwardSpec, d_model: int) -> None:
+        super().__init__()
+        self.expand = Linear(d_model, spec.d_ff, bias=spec.bias)
+        self.contract = Linear(spec.d_ff, d_model, bias=spec.bias)
+        self.dropout = Dropout(spec.dropout)
+        self.activation = cast(Activation, registry.kind("activations", spec.activation))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, d_model], each position by itself."""
+        hidden = self.activation(self.expand(states))  # [B, T, d_ff]
+        return cast(Tensor, self.contract(self.dropout(hidden)))

@@ -1,0 +1,132 @@
+"""Kernels: several ways to compute the same attention.
+
+Every kernel has the signature of `Kernel`; `dense` is the formula and the truth. `choose` picks
+one by a rule over device, lengths and mask, never by timing. `use` forces one for a while;
+`watch` and `switch_off` run the dense kernel so that pictures see, or silence, single heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from regard import registry
+from regard.nn.masks import MaskForm
+
+
+class Kernel(Protocol):
+    """Scaled dot-product attention (paper, equation 1)."""
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        mask: MaskForm,
+        scale: float,
+        dropout: float = 0.0,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """Mix the values by how well their keys fit the queries.
+
+        Args:
+            query: [B, H, Tq, d_key].
+            key: [B, Hkv, Tk, d_key]; Hkv divides H.
+            value: [B, Hkv, Tk, d_value].
+            mask: where attention may go.
+            scale: multiplies the scores, usually 1/√d_key.
+            dropout: of the weights; 0 outside training.
+            bias: [B or 1, H or 1, Tq, Tk], added to the scaled scores.
+
+        Returns:
+            [B, H, Tq, d_value]; zeros for a query that may see nothing.
+        """
+        ...
+
+
+Watcher = Callable[[nn.Module, Tensor], None]
+
+LONGEST_PACKED = 512
+"""Keys up to which batched products beat the tiled CPU kernel (see docs/LOG.md)."""
+
+_forced: list[str] = []
+_watchers: list[Watcher] = []
+_silent: list[tuple[nn.Module, tuple[int, ...]]] = []
+
+
+def choose(query: Tensor, key: Tensor, *, bias: Tensor | None = None) -> Kernel:
+    """The kernel for these tensors [B, H, Tq, d], [B, Hkv, Tk, d]."""
+    name = _forced[-1] if _forced else _rule(query, key, bias)
+    kernel: Kernel = registry.kind("kernels", name)
+    return kernel
+
+
+def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
+    if query.device.type != "cpu":
+        return "fused"
+    return "packed" if key.shape[2] <= LONGEST_PACKED or bias is not None else "fused"
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Run every attention inside the block by the kernel called ``name``."""
+    registry.kind("kernels", name)
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+@contextmanager
+def watch(callback: Watcher) -> Iterator[None]:
+    """Run the dense kernel and hand each attention module's weights [B, H, Tq, Tk] over."""
+    _watchers.append(callback)
+    try:
+        yield
+    finally:
+        _watchers.remove(callback)
+
+
+@contextmanager
+def switch_off(module: nn.Module, heads: Sequence[int]) -> Iterator[None]:
+    """Give zeros for these heads of one attention module."""
+    entry = (module, tuple(heads))
+    _silent.append(entry)
+    try:
+        yield
+    finally:
+        _silent.remove(entry)
+
+
+def observed() -> bool:
+    """Whether somebody watches or silences heads."""
+    return bool(_watchers or _silent)
+
+
+def attend_observed(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: MaskForm,
+    scale: float,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The dense kernel, with its weights shown to the watchers and silenced heads set to zero."""
+    from regard.nn.kernels.dense import attention_weights, share_heads
+
+    weights = attention_weights(query, key, mask=mask, scale=scale, bias=bias)
+    for watcher in list(_watchers):
+        watcher(module, weights.detach())
+    mixed = weights @ share_heads(value, query.shape[1])
+    for owner, heads in _silent:
+        if owner is module:
+            mixed = mixed.clone()
+            mixed[:, list(heads)] = 0.0
+    return mixed

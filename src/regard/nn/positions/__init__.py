@@ -1,0 +1,14 @@
+"""Position schemes, a file per kind."""
+
+from regard.nn.positions.learned import Learned
+from regard.nn.positions.scheme import NoPositions, PositionScheme, PositionSpec
+from regard.nn.positions.sinusoidal import Sinusoidal, sinusoids
+
+__all__ = [
+    "Learned",
+    "NoPositions",
+    "PositionScheme",
+    "PositionSpec",
+    "Sinusoidal",
+    "sinusoids",
+]

@@ -1,0 +1,26 @@
+"""Learned positions (paper, section 3.5 and table 3, row E), added to the states at the input.
+
+Shapes: positions [B or 1, T], states [B, T, d_model], weight [max_positions, d_model].
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from regard.nn.positions.scheme import NoOptions, PositionScheme, SchemeSize
+
+
+class Learned(PositionScheme):
+    """A vector for each position; initialised as N(0, 1/d_model), like the embeddings."""
+
+    def __init__(self, size: SchemeSize, options: NoOptions) -> None:
+        super().__init__(size, options)
+        self.weight = nn.Parameter(torch.empty(size.max_positions, size.d_model))
+        nn.init.normal_(self.weight, std=size.d_model**-0.5)
+
+    def add(self, states: Tensor, positions: Tensor, layer: int) -> Tensor:
+        """States plus the vectors of their positions, at the input alone."""
+        if layer > 0:
+            return states
+        return states + nn.functional.embedding(positions, self.weight)

@@ -1,0 +1,72 @@
+"""The doors by which positions enter a Transformer.
+
+Shapes: positions [B or 1, T] (integers), states [B, T, d_model], heads [B, H, T, d_key],
+score bias [B or 1, H or 1, Tq, Tk].
+
+A scheme is one class with the doors that it uses: *added* to the states, *turned* into queries
+and keys, or a *bias* on the scores. Positions are explicit integers, so packing, left padding
+and caches need no special case.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from regard.spec import KindSpec
+
+
+@dataclass(frozen=True)
+class PositionSpec(KindSpec):
+    """Which scheme, with its options: ``"learned"`` or ``{kind = "sinusoidal", layout = …}``."""
+
+    group = "positions"
+    kind: str = "sinusoidal"
+
+
+@dataclass(frozen=True)
+class SchemeSize:
+    """What a stack tells its scheme: widths, heads and the longest text."""
+
+    d_model: int
+    d_key: int
+    num_heads: int
+    max_positions: int
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A scheme without settings."""
+
+
+class PositionScheme(nn.Module):
+    """Base of the schemes: every door is closed until a kind opens it."""
+
+    Options: type = NoOptions
+
+    def __init__(self, size: SchemeSize, options: Any) -> None:
+        super().__init__()
+        self.size = size
+        self.options = options
+
+    def add(self, states: Tensor, positions: Tensor, layer: int) -> Tensor:
+        """Door one: states [B, T, d_model] with positions [B or 1, T] added, before a layer."""
+        return states
+
+    def prepare(self, positions: Tensor) -> Any:
+        """Door two, once a stack: what `turn` needs for tokens at these positions [B or 1, T]."""
+        return None
+
+    def turn(self, heads: Tensor, prepared: Any) -> Tensor:
+        """Door two: queries or new keys [B, H, T, d_key], turned by their positions."""
+        return heads
+
+    def bias(self, queries: Tensor, keys: Tensor) -> Tensor | None:
+        """Door three, once a stack: from positions [B or 1, Tq], [B or 1, Tk] to a score bias."""
+        return None
+
+
+class NoPositions(PositionScheme):
+    """A set of tokens without order."""

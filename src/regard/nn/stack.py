@@ -1,0 +1,216 @@
+"""Layers and stacks: states in, states out (paper, section 3.1).
+
+Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 1, T].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from regard import registry
+from regard.errors import InputError
+from regard.nn.attention import Attention, AttentionContext, AttentionSpec
+from regard.nn.cache import Cache, LayerCache
+from regard.nn.dropout import Dropout
+from regard.nn.feedforward import FeedForwardSpec
+from regard.nn.masks import Full, Rule, prepare
+from regard.nn.norms import NormSpec, make_norm
+from regard.nn.positions.scheme import PositionScheme, PositionSpec, SchemeSize
+from regard.nn.residual import NormPlacement, Residual
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """Settings of a layer; each part has its own.
+
+    Attributes:
+        norm_placement: ``post`` (paper) or ``pre``.
+        dropout: of each sublayer's output, before it is added (paper, section 5.4).
+    """
+
+    attention: AttentionSpec = AttentionSpec()
+    feed_forward: FeedForwardSpec = FeedForwardSpec()
+    norm: NormSpec = NormSpec()
+    norm_placement: NormPlacement = "post"
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class StackSpec:
+    """Settings of a stack of layers.
+
+    Attributes:
+        num_layers: N.
+        positions: the scheme that the stack owns.
+        layer: of each of its layers.
+    """
+
+    num_layers: int = 6
+    positions: PositionSpec = PositionSpec()
+    layer: LayerSpec = field(default_factory=LayerSpec)
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What an encoder gives and cross-attention reads.
+
+    Attributes:
+        states: [B, S, d_model]; None where a cache holds their keys and values.
+        mask: which of them are real.
+        positions: [B or 1, S].
+    """
+
+    states: Tensor | None
+    mask: Rule = field(default_factory=Full)
+    positions: Tensor | None = None
+
+
+class Layer(nn.Module):
+    """Residual sublayers in a row: self-attention, cross-attention if there is a memory, FFN."""
+
+    def __init__(self, spec: LayerSpec, d_model: int, *, d_memory: int | None = None) -> None:
+        super().__init__()
+
+        def residual(sublayer: nn.Module) -> Residual:
+            return Residual(
+                sublayer,
+                d_model,
+                norm=spec.norm,
+                placement=spec.norm_placement,
+                dropout=spec.dropout,
+            )
+
+        self.self_attention = residual(Attention(spec.attention, d_model))
+        self.cross_attention = None
+        if d_memory is not None:
+            cross = Attention(spec.attention, d_model, d_memory=d_memory)
+            self.cross_attention = residual(cross)
+        feed_forward = registry.kind("feed_forwards", spec.feed_forward.kind)
+        self.feed_forward = residual(feed_forward(spec.feed_forward, d_model))
+
+    def forward(
+        self,
+        states: Tensor,
+        context: AttentionContext,
+        memory: Tensor | None,
+        memory_context: AttentionContext | None,
+        cache: LayerCache | None,
+    ) -> Tensor:
+        """[B, T, d_model] → [B, T, d_model]."""
+        states = self.self_attention(states, context, None, cache)
+        if self.cross_attention is not None:
+            states = self.cross_attention(states, memory_context, memory, cache)
+        return cast(Tensor, self.feed_forward(states))
+
+
+class Stack(nn.Module):
+    """N layers over one position scheme; a norm of its own at the end where layers are pre-norm.
+
+    Attributes:
+        gradient_checkpointing: recompute each layer in the backward pass instead of keeping its
+            inner states.
+    """
+
+    def __init__(
+        self,
+        spec: StackSpec,
+        d_model: int,
+        *,
+        max_positions: int,
+        input_dropout: float,
+        mask: Rule | None = None,
+        d_memory: int | None = None,
+    ) -> None:
+        super().__init__()
+        attention = spec.layer.attention
+        scheme, options = spec.positions.resolve()
+        d_key, _ = attention.widths(d_model)
+        size = SchemeSize(d_model, d_key, attention.num_heads, max_positions)
+        self.positions: PositionScheme = scheme(size, options)
+        self.dropout = Dropout(input_dropout)
+        self.layers = nn.ModuleList(
+            Layer(spec.layer, d_model, d_memory=d_memory) for _ in range(spec.num_layers)
+        )
+        last = spec.layer.norm_placement == "pre"
+        self.norm = make_norm(spec.layer.norm, d_model) if last else None
+        self.pattern = attention.pattern.rule()
+        self.rule = Full() if mask is None else mask
+        self.max_positions = max_positions
+        self.gradient_checkpointing = False
+
+    def forward(
+        self,
+        states: Tensor,
+        *,
+        mask: Rule,
+        memory: Memory | None = None,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Run the layers.
+
+        Args:
+            states: embedded tokens [B, T, d_model].
+            mask: rule of the batch, joined with the stack's own; with a cache, the cache's rule.
+            memory: for cross-attention.
+            positions: [B or 1, T]; by default 0, 1, 2 …
+            cache: extended by this call.
+
+        Returns:
+            [B, T, d_model].
+
+        Raises:
+            InputError: when the text is longer than ``max_positions``.
+        """
+        length = states.shape[1] if cache is None else cache.length
+        if length > self.max_positions:
+            raise InputError(
+                f"a text of {length} tokens is longer than the model's {self.max_positions}",
+                hint="shorten it, or train with a larger model.max_positions",
+            )
+        if positions is None:
+            positions = torch.arange(states.shape[1], device=states.device)[None]  # [1, T]
+        context = self._context(states, mask, positions, cache)
+        over = None if memory is None else self._memory_context(states, memory, cache)
+        states = self.dropout(self.positions.add(states, positions, 0))
+        for index, layer in enumerate(self.layers):
+            if index > 0:
+                states = self.positions.add(states, positions, index)
+            inputs = (
+                states,
+                context,
+                None if memory is None else memory.states,
+                over,
+                None if cache is None else cache.layers[index],
+            )
+            if self.gradient_checkpointing and self.training:
+                states = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
+            else:
+                states = layer(*inputs)
+        return states if self.norm is None else cast(Tensor, self.norm(states))
+
+    def _context(
+        self, states: Tensor, mask: Rule, positions: Tensor, cache: Cache | None
+    ) -> AttentionContext:
+        queries, offset = states.shape[1], 0 if cache is None else cache.slots
+        rule = self.pattern & (self.rule & mask if cache is None else mask)
+        form = prepare(rule, queries, offset + queries, device=states.device, offset=offset)
+        keys = positions if cache is None or cache.positions is None else cache.positions
+        turning, bias = self.positions.prepare(positions), self.positions.bias(positions, keys)
+        return AttentionContext(form, self.positions, turning, bias)
+
+    def _memory_context(
+        self, states: Tensor, memory: Memory, cache: Cache | None
+    ) -> AttentionContext:
+        if memory.states is not None:
+            keys = memory.states.shape[1]
+        else:
+            assert cache is not None, "a memory without states needs a cache that holds its keys"
+            keys = cache.memory_length
+        form = prepare(memory.mask, states.shape[1], keys, device=states.device)
+        return AttentionContext(form)
