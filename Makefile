@@ -1,0 +1,55 @@
+# One environment, .venv, shared by every target; made where it is missing.
+#   make demo      train, score and picture the original Transformer on an embedded corpus
+#   make test      the tests          make test-all  with the slow ones
+#   make check     formatter, linter, types, import arrows
+#   make bench     speed against the peers           make clean   remove what was made here
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+DEMO_RUN ?= runs/demo
+
+# Two test workers of one thread each use two cores best; training itself chooses its threads.
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: demo test test-all check format bench clean
+
+demo: $(STAMP)
+	$(BIN)/regard demo
+
+test: $(STAMP)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS) -m "not slow"
+
+test-all: $(STAMP)
+	$(TEST_ENV) $(BIN)/pytest -n $(WORKERS)
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/speed/run.py
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The build tools are pinned too, hence no build isolation.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	$(PIP) install -c constraints.txt torch==2.13.0
+	$(PIP) install -c constraints.txt hatchling editables
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $(STAMP)
