@@ -1,0 +1,88 @@
+"""Linear maps, and several of them over one input held as one weight.
+
+Shapes: states [..., in_features], weight [out_features, in_features], bias [out_features].
+
+Projections are always called as modules, so that an adapter or a quantized linear can take their
+place in a finished model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from regard.nn import backend
+
+
+class Linear(nn.Linear):
+    """states · weightᵀ + bias, as `torch.nn.Linear`, by the machine's fastest product.
+
+    Glorot-uniform weight (Glorot & Bengio, 2010) and zero bias at the start, as in the paper's
+    reference code (tensor2tensor).
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        nn.init.xavier_uniform_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., in_features] → [..., out_features]."""
+        return backend.linear(states, self.weight, self.bias)
+
+
+class SplitLinear(nn.Module):
+    """Several linear maps of one input as one product, with one weight and bias.
+
+    Each map is a named slice of the outputs, which adapters, sharding plans and importers address.
+    Every slice is Glorot-uniform by its own width at the start, as if it stood alone; biases are
+    zero.
+
+    Args:
+        in_features: width of the input.
+        widths: output width of each map by name, in order.
+        bias: whether there is one.
+    """
+
+    def __init__(self, in_features: int, widths: Mapping[str, int], bias: bool = True) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.widths = dict(widths)
+        self.weight = nn.Parameter(torch.empty(sum(self.widths.values()), in_features))
+        self.bias = nn.Parameter(torch.empty(len(self.weight))) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, slice by slice."""
+        for name in self.widths:
+            weight, bias = self.slice(name)
+            nn.init.xavier_uniform_(weight)
+            if bias is not None:
+                nn.init.zeros_(bias)
+
+    def slice(self, name: str) -> tuple[Tensor, Tensor | None]:
+        """Weight [width, in_features] and bias [width] of one map, as views without gradient."""
+        start = 0
+        for other, width in self.widths.items():
+            if other == name:
+                rows = slice(start, start + width)
+                bias = None if self.bias is None else self.bias.detach()[rows]
+                return self.weight.detach()[rows], bias
+            start += width
+        raise KeyError(f"no slice {name!r} among {list(self.widths)}")
+
+    def forward(self, states: Tensor) -> tuple[Tensor, ...]:
+        """[..., in_features] → a view [..., width] for each map, in order."""
+        joint = backend.linear(states, self.weight, self.bias)  # [..., out_features]
+        return torch.split(joint, list(self.widths.values()), dim=-1)
+
+    def extra_repr(self) -> str:
+        """The slices and their widths."""
+        slices = ", ".join(f"{name}={width}" for name, width in self.widths.items())
+        return f"in_features={self.in_features}, {slices}, bias={self.bias is not None}"

@@ -1,0 +1,6 @@
+"""Losses, a file each: what a task trains with."""
+
+from regard.objectives.cross_entropy import CrossEntropy
+from regard.objectives.term import Term
+
+__all__ = ["CrossEntropy", "Term"]
