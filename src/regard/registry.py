@@ -50,6 +50,14 @@ KINDS: dict[str, dict[str, str]] = {
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
         "learned": "regard.nn.positions.learned:Learned",
     },
+    "tokenizers": {
+        "bpe": "regard.data.tokenizers.library:BpeTokenizer",
+        "unigram": "regard.data.tokenizers.unigram:UnigramTokenizer",
+        "wordpiece": "regard.data.tokenizers.wordpiece:WordPieceTokenizer",
+        "bytes": "regard.data.tokenizers.plain:BytesTokenizer",
+        "chars": "regard.data.tokenizers.plain:CharsTokenizer",
+        "words": "regard.data.tokenizers.plain:WordsTokenizer",
+    },
 }
 
 

@@ -1,0 +1,255 @@
+"""What every kind of tokenizer is: text to ids and back, in one JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from regard import registry
+from regard.errors import DataError, RecipeError
+
+SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
+"""The special tokens; their places are their ids."""
+
+FORMAT = 1
+SPACE = "▁"
+
+
+@dataclass(frozen=True)
+class TokenizerSettings:
+    """What decides a tokenizer beside the text it is trained on.
+
+    Attributes:
+        kind: ``bpe``, ``unigram``, ``wordpiece``, ``bytes``, ``chars`` or ``words``.
+        vocab_size: entries at most, the special ones included; None: each kind's own default
+            (8,000 for the learned kinds, every type met for ``chars`` and ``words``).
+        lowercase: text is lower-cased before anything else.
+        continuation: (``words`` only) the mark of a segment that goes on in the next, such as
+            ``"@@"``; ``decode`` undoes it.
+    """
+
+    kind: str = "bpe"
+    vocab_size: int | None = None
+    lowercase: bool = False
+    continuation: str | None = None
+
+    def size(self, smallest: int, default: int = 8_000) -> int:
+        """The vocabulary size to learn.
+
+        Raises:
+            RecipeError: it is smaller than ``smallest``, what the kind needs.
+        """
+        size = default if self.vocab_size is None else self.vocab_size
+        if size < smallest:
+            raise RecipeError(
+                f"a vocabulary of {size} is too small for {self.kind!r}: it needs {smallest}",
+                where="tokenizer.vocab_size",
+            )
+        return size
+
+
+class Tokenizer(ABC):
+    """Text to ids and back. Special tokens are never made from text, whatever it holds.
+
+    Args:
+        definition: the JSON object of the file, in the form of the ``tokenizers`` library, with
+            regard's own part under ``model.regard``.
+    """
+
+    kind: ClassVar[str]
+    pad_id: ClassVar[int] = 0
+    start_id: ClassVar[int] = 1
+    end_id: ClassVar[int] = 2
+    unk_id: ClassVar[int] = 3
+
+    def __init__(self, definition: dict[str, Any]) -> None:
+        self.definition = definition
+
+    @classmethod
+    @abstractmethod
+    def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
+        """A tokenizer of this kind learned from texts; the same texts give the same file."""
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without special tokens around them."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text: equal to ``encode`` on each, faster."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of ids; padding, start and end are skipped, an unknown stays ``<unk>``."""
+        return self._join([int(i) for i in ids if i > self.end_id])
+
+    def decode_batch(self, rows: Iterable[Iterable[int]]) -> list[str]:
+        """``decode`` of each row."""
+        return [self.decode(row) for row in rows]
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """A readable label for each id, specials included, for pictures and listings."""
+        return [SPECIALS[i] if i < len(SPECIALS) else self._label(int(i)) for i in ids]
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids, specials included."""
+        return len(self.vocabulary)
+
+    @cached_property
+    def vocabulary(self) -> tuple[str, ...]:
+        """The entry of each id, as it stands in the file."""
+        vocab = self.definition["model"]["vocab"]
+        if isinstance(vocab, dict):
+            return tuple(sorted(vocab, key=vocab.__getitem__))
+        return tuple(piece for piece, _ in vocab)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {piece: i for i, piece in enumerate(self.vocabulary)}
+
+    def id_of(self, entry: str) -> int | None:
+        """The id of a vocabulary entry, or None."""
+        return self._ids.get(entry)
+
+    @property
+    def lowercase(self) -> bool:
+        """Whether text is lower-cased."""
+        return bool(self.definition["model"]["regard"]["lowercase"])
+
+    def to_json(self) -> str:
+        """The text of the file."""
+        return json.dumps(self.definition, ensure_ascii=False, indent=1) + "\n"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the file's bytes: equal fingerprints, equal ids."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write the one JSON file; it replaces an older one at once or not at all."""
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
+        draft.write_text(self.to_json(), encoding="utf-8", newline="\n")
+        draft.replace(path)
+
+    @staticmethod
+    def load(path: str | Path) -> Tokenizer:
+        """The tokenizer in a file, of whichever kind.
+
+        Raises:
+            DataError: the file is missing, damaged or not one of regard's.
+        """
+        return load_tokenizer(path)
+
+    @abstractmethod
+    def _join(self, ids: list[int]) -> str:
+        """The text of ids that are no padding, start or end."""
+
+    def _label(self, i: int) -> str:
+        return self.vocabulary[i]
+
+
+def define(
+    settings: TokenizerSettings,
+    model: dict[str, Any],
+    *,
+    normalizers: Sequence[dict[str, Any]] = (),
+    pre_tokenizer: dict[str, Any] | None,
+    decoder: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """The JSON object of a tokenizer's file.
+
+    The special tokens are entries of the vocabulary, not "added tokens": the library would look
+    for those in the text, and a text that happens to hold ``</s>`` would end there.
+    """
+    chain = [{"type": "Lowercase"}, *normalizers] if settings.lowercase else list(normalizers)
+    own = {
+        "format": FORMAT,
+        "kind": settings.kind,
+        "lowercase": settings.lowercase,
+        "continuation": settings.continuation,
+        "specials": dict(zip(("pad", "start", "end", "unk"), SPECIALS, strict=True)),
+    }
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [],
+        "normalizer": {"type": "Sequence", "normalizers": chain} if chain else None,
+        "pre_tokenizer": pre_tokenizer,
+        "post_processor": None,
+        "decoder": decoder,
+        "model": {"type": model["type"], "regard": own} | model,
+    }
+
+
+def train_tokenizer(
+    kind: str,
+    texts: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    lowercase: bool = False,
+    continuation: str | None = None,
+) -> Tokenizer:
+    """Learn a tokenizer; see ``TokenizerSettings`` for the arguments.
+
+    Raises:
+        RegardError: an unknown kind, a setting that it lacks, or a vocabulary too small for it.
+        DataError: there is no text.
+    """
+    settings = TokenizerSettings(kind, vocab_size, lowercase, continuation)
+    cls = registry.kind("tokenizers", kind)
+    if continuation is not None and kind != "words":
+        raise RecipeError(
+            f"the kind {kind!r} has no continuation mark",
+            where="tokenizer.continuation",
+            hint="leave the key out, or use kind = 'words' on text that is segmented already",
+        )
+    tokenizer = cls.train(_some(texts), settings)
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer in a file; ``Tokenizer.load`` says more."""
+    try:
+        definition = json.loads(Path(path).read_text(encoding="utf-8"))
+        own = definition["model"]["regard"]
+        kind, version = str(own["kind"]), int(own["format"])
+    except OSError as error:
+        raise DataError(
+            f"the tokenizer cannot be read: {error.strerror}", where=str(path)
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            "this is not a tokenizer file of regard, or it is damaged", where=str(path)
+        ) from error
+    if version > FORMAT:
+        raise DataError(
+            f"the file has format {version}, this regard knows up to {FORMAT}",
+            where=str(path),
+            hint="install a newer regard",
+        )
+    cls = registry.kind("tokenizers", kind)
+    try:
+        tokenizer = cls(definition)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the tokenizer file is damaged: {error}", where=str(path)) from error
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer
+
+
+def _some(texts: Iterable[str]) -> Iterable[str]:
+    empty = True
+    for text in texts:
+        empty = empty and not text.strip()
+        yield text
+    if empty:
+        raise DataError("there is no text to learn a tokenizer from")

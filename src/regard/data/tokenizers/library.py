@@ -1,0 +1,97 @@
+"""Kinds whose encoding runs in the ``tokenizers`` library: byte-level BPE, and what they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+from regard.data.tokenizers.base import SPACE, SPECIALS, Tokenizer, TokenizerSettings, define
+from regard.data.tokenizers.bytelevel import BYTE_OF, BYTES
+
+MIN_COUNT = 2
+"""A merge or a piece that was met once only is not learned."""
+
+SPELLED = r"<(?=(?:pad|s|/s|unk|0x[0-9A-F]{2})>)"
+"""The first character of a text's own ``<s>`` or ``<0x0A>``, which must not become the token."""
+
+
+class LibraryTokenizer(Tokenizer):
+    """Encodes and decodes with the library, from the same definition that the file holds."""
+
+    def __init__(self, definition: dict[str, Any]) -> None:
+        super().__init__(definition)
+        from tokenizers import Tokenizer as Library
+
+        try:
+            self._library = Library.from_str(json.dumps(definition))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from error
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        batch = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in batch]
+
+    def _join(self, ids: list[int]) -> str:
+        text: str = self._library.decode(ids, skip_special_tokens=False)
+        return text
+
+
+class BpeTokenizer(LibraryTokenizer):
+    """Byte-pair encoding over bytes (Sennrich et al. 2016; GPT-2's byte level).
+
+    Raw text, lossless: any text comes back as it was, unseen characters and runs of spaces
+    included. A space is put before the text, so that a word has the same ids wherever it stands,
+    and taken off again by ``decode``.
+    """
+
+    kind = "bpe"
+
+    @classmethod
+    def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
+        from tokenizers import Tokenizer as Library
+        from tokenizers.models import BPE
+        from tokenizers.trainers import BpeTrainer
+
+        size = settings.size(len(SPECIALS) + len(BYTES))
+        seed = {entry: i for i, entry in enumerate((*SPECIALS, *BYTES))}
+        blank = _byte_level(settings, {"type": "BPE", "vocab": seed, "merges": []})
+        library = Library.from_str(json.dumps(blank))
+        library.model = BPE()
+        # Ties between pairs are broken by their ids, and ids follow the sorted alphabet: without
+        # a continuing-subword prefix the library's BPE learns the same merges every time.
+        trainer = BpeTrainer(
+            vocab_size=size,
+            min_frequency=MIN_COUNT,
+            special_tokens=list(SPECIALS),
+            initial_alphabet=list(BYTES),
+            show_progress=False,
+        )
+        library.train_from_iterator(texts, trainer=trainer)
+        model = json.loads(library.to_str())["model"]
+        vocab = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
+        merges = [list(m) if isinstance(m, list) else m.split(" ") for m in model["merges"]]
+        return cls(_byte_level(settings, {"type": "BPE", "vocab": vocab, "merges": merges}))
+
+    def _label(self, i: int) -> str:
+        data = bytes(BYTE_OF[character] for character in self.vocabulary[i])
+        try:
+            return data.decode("utf-8").replace(" ", SPACE)
+        except UnicodeDecodeError:
+            return "".join(f"<0x{byte:02X}>" for byte in data)
+
+
+def _byte_level(settings: TokenizerSettings, model: dict[str, Any]) -> dict[str, Any]:
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    return define(
+        settings,
+        model,
+        normalizers=[{"type": "Prepend", "prepend": " "}],
+        pre_tokenizer={**level, "use_regex": True},
+        decoder={"type": "Sequence", "decoders": [{**level, "use_regex": True}, strip]},
+    )

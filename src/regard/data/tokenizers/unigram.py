@@ -1,0 +1,61 @@
+"""The unigram language model tokenizer (Kudo 2018), as SentencePiece made it known."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Self
+
+from regard.data.tokenizers.base import SPACE, SPECIALS, TokenizerSettings, define
+from regard.data.tokenizers.library import SPELLED, LibraryTokenizer
+from regard.data.tokenizers.unigram_training import learn_pieces
+
+BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
+_WORDS = re.compile(rf"{SPELLED}|{SPACE}(?:(?!{SPELLED})[^{SPACE}])*|(?:(?!{SPELLED})[^{SPACE}])+")
+
+
+class UnigramTokenizer(LibraryTokenizer):
+    """The most probable segmentation under one probability a piece; spaces are written ``▁``.
+
+    Characters without a piece are spelled in bytes, so every text comes back. The library's own
+    trainer sums floats in hash order and gives other pieces at each call, so the pieces are
+    learned here.
+    """
+
+    kind = "unigram"
+
+    @classmethod
+    def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
+        fixed = len(SPECIALS) + len(BYTE_PIECES)
+        size = settings.size(fixed + 2)
+        words: Counter[str] = Counter()
+        for text in texts:
+            text = text.lower() if settings.lowercase else text
+            words.update(_WORDS.findall((" " + text).replace(" ", SPACE)))
+        pieces = learn_pieces(words, size - fixed)
+        # What special and byte pieces score is without meaning: no text can spell them.
+        vocab = [[entry, 0.0] for entry in (*SPECIALS, *BYTE_PIECES)]
+        vocab += [[piece, score] for piece, score in pieces]
+        model = {"type": "Unigram", "unk_id": cls.unk_id, "byte_fallback": True, "vocab": vocab}
+        space = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext"}
+        spelled = {"type": "Split", "pattern": {"Regex": SPELLED}, "behavior": "Isolated"}
+        split = [{**space, "invert": False}, {**spelled, "invert": False}]
+        joined = [
+            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ]
+        return cls(
+            define(
+                settings,
+                model,
+                normalizers=[
+                    {"type": "Prepend", "prepend": SPACE},
+                    {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
+                ],
+                pre_tokenizer={"type": "Sequence", "pretokenizers": split},
+                decoder={"type": "Sequence", "decoders": joined},
+            )
+        )
