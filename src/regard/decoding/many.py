@@ -1,0 +1,98 @@
+"""Any number of sentences: sorted by length, cut into batches, given back in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from regard.decoding.protocol import EncoderDecoder, S
+from regard.decoding.search import search
+from regard.decoding.spec import DecodingSpec, Hypothesis
+from regard.errors import RegardError
+
+
+def search_many(
+    model: EncoderDecoder[S],
+    examples: Sequence[Sequence[int]],
+    spec: DecodingSpec,
+    *,
+    start_id: int,
+    end_id: int,
+    pad_id: int,
+    batch_tokens: int = 4096,
+    prefix: Sequence[Sequence[int]] | None = None,
+    forbidden: Sequence[int] = (),
+    max_positions: int | None = None,
+) -> list[list[Hypothesis]]:
+    """Decode sources of any number and length; the batches change nothing but the speed.
+
+    Args:
+        model: an encoder-decoder.
+        examples: source ids of each sentence.
+        spec: settings.
+        start_id: the token that every output starts from.
+        end_id: the token that ends an output.
+        pad_id: fills the shorter sources; never produced.
+        batch_tokens: the most tokens of a batch's sources, padding and hypotheses counted.
+        prefix: for each sentence, tokens that its output must begin with.
+        forbidden: further tokens that are never produced.
+        max_positions: the longest output that the model can make.
+
+    Returns:
+        For each sentence, ``spec.nbest`` hypotheses, best first, in the order of ``examples``.
+    """
+    results: list[list[Hypothesis]] = [[] for _ in examples]
+    budget = max(1, batch_tokens // spec.width)
+    for indices in batches([len(example) for example in examples], budget):
+        ids, mask = pad([examples[index] for index in indices], pad_id, device_of(model))
+        found = search(
+            model,
+            ids,
+            mask,
+            spec,
+            start_id=start_id,
+            end_id=end_id,
+            prefix=None if prefix is None else [prefix[index] for index in indices],
+            forbidden=[*forbidden, pad_id],
+            indices=indices,
+            max_positions=max_positions,
+        )
+        for index, hypotheses in zip(indices, found, strict=True):
+            results[index] = hypotheses
+    return results
+
+
+def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices in batches of at most ``budget`` tokens, padding included; the longest first.
+
+    A sentence longer than the budget stands alone.
+    """
+    if budget < 1:
+        raise RegardError("a batch needs at least one token", where="batch_tokens")
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])  # stable
+    found: list[list[int]] = []
+    for index in order:
+        if found and (len(found[-1]) + 1) * max(1, lengths[found[-1][0]]) <= budget:
+            found[-1].append(index)
+        else:
+            found.append([index])
+    return found
+
+
+def pad(rows: list[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows of ids as one ``[B, T]`` tensor, padded on the right, and where it is real."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+    lengths = torch.tensor([len(row) for row in rows])
+    mask = torch.arange(longest) < lengths[:, None]
+    return ids.to(device).reshape(len(rows), longest).long(), mask.to(device)
+
+
+def device_of(model: object) -> torch.device:
+    """Where a model's parameters are."""
+    if isinstance(model, nn.Module):
+        for parameter in model.parameters():
+            return parameter.device
+    return torch.device("cpu")
