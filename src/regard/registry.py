@@ -47,6 +47,9 @@ KINDS: dict[str, dict[str, str]] = {
     "norms": {
         "layernorm": "regard.nn.norms:LayerNorm",
     },
+    "objectives": {
+        "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
+    },
     "patterns": {
         "full": "regard.nn.masks:Full",
     },

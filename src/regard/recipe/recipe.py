@@ -1,0 +1,327 @@
+"""A recipe: loaded in layers, checked in two stages, resolved, compared and written back.
+
+Stage one (`Recipe.load`) knows the sections and every registered name, and imports nothing heavy.
+Stage two (`Recipe.check`, `Recipe.resolved`) asks the family, the objective and the task for
+their own keys. Precedence: defaults < preset or start_from < recipe < command line.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import PrivateAttr, ValidationError
+
+from regard import registry
+from regard.errors import RecipeError
+from regard.recipe import text as toml
+from regard.recipe.faults import Source, translate
+from regard.recipe.files import read_recipe
+from regard.recipe.layers import (
+    SPLITS,
+    Overrides,
+    flatten,
+    overlay,
+    parse_overrides,
+    with_absolute_paths,
+    with_derived_defaults,
+)
+from regard.recipe.sections import RecipeModel, Split
+from regard.spec import build, plain, resolve
+
+OWN_MODEL_KEYS = ("family", "preset", "start_from")
+"""Keys of ``model`` that are the recipe's, not the family's."""
+
+NAMED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("tokenizers", ("tokenizer", "kind")),
+    ("objectives", ("objective", "kind")),
+    ("optimizers", ("training", "optimizer", "kind")),
+    ("schedules", ("training", "schedule", "kind")),
+)
+"""Registry groups, and the keys that name one of their kinds."""
+
+
+class Recipe(RecipeModel):
+    """All of a run: `Recipe.load` reads one, `dump` writes it.
+
+    The sections are attributes: ``recipe.training.seed``, ``recipe.decoding.beam``. ``model`` is
+    a plain table until `model_config` builds the family's config from it.
+    """
+
+    _source: Source = PrivateAttr(default_factory=Source)
+    _settled: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def load(
+        cls,
+        recipe: str | os.PathLike[str],
+        overrides: Overrides | None = None,
+        *,
+        settled: bool = False,
+    ) -> Self:
+        """Read a recipe file, a run directory's recipe, or a built-in recipe by its name.
+
+        Args:
+            recipe: the file, directory or name.
+            overrides: ``["training.seed=2", …]`` or a mapping; paths in them are relative to the
+                working directory, paths in a file to that file.
+            settled: the file is a run's resolved recipe, so that neither a preset nor
+                ``start_from`` is looked at again.
+
+        Raises:
+            RecipeError: naming the file, line and key of what is wrong.
+        """
+        name, text, base = read_recipe(recipe)
+        settings = toml.parse(text, name)
+        made = cls.from_settings(
+            with_absolute_paths(settings, base), overrides, source=Source(name, text)
+        )
+        made._settled = settled
+        return made
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Mapping[str, Any],
+        overrides: Overrides | None = None,
+        *,
+        source: Source | None = None,
+    ) -> Self:
+        """From nested plain values, e.g. a table written in Python; see `load`."""
+        source = source or Source()
+        given = parse_overrides(overrides)
+        source = dataclasses.replace(source, given=overlay(source.given, given))
+        merged = overlay(settings, with_absolute_paths(given, Path.cwd()))
+        merged = with_derived_defaults(merged)
+        try:
+            made = cls.model_validate(merged)
+        except ValidationError as error:
+            raise translate(error, source, merged) from None
+        made._source = source
+        made._check_names()
+        return made
+
+    def override(self, overrides: Overrides) -> Self:
+        """This recipe with some settings changed."""
+        return self.replaced(self.settings(), overrides)
+
+    def replaced(self, settings: Mapping[str, Any], overrides: Overrides | None = None) -> Self:
+        """Other settings in this recipe's place: errors name its file."""
+        made = self.from_settings(settings, overrides, source=self._source)
+        made._settled = self._settled
+        return made
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is a run's resolved recipe, in which everything is said."""
+        return self._settled
+
+    @property
+    def origin(self) -> str:
+        """The file or the name that it was read from."""
+        return self._source.name
+
+    def settings(self) -> dict[str, Any]:
+        """Nested plain values, defaults included; what is None is left out."""
+        return self.model_dump(exclude_none=True)
+
+    def dump(self) -> str:
+        """TOML text; reading it gives an equal recipe."""
+        return toml.write(self.settings())
+
+    @property
+    def family(self) -> str:
+        """The registry's name of the architecture: the recipe's, or the task's usual one."""
+        return str(self.model.get("family") or registry.task(self.task).family)
+
+    def data_of(self, split: str) -> Split:
+        """The data of ``train``, ``valid`` or ``test``.
+
+        Raises:
+            RecipeError: when the recipe has none.
+        """
+        found = getattr(self.data, split)
+        if found is None:
+            raise RecipeError(
+                "this run has no such data",
+                where=self._source.place(("data", split)),
+                hint=f"give it: data.{split}.source=FILE data.{split}.target=FILE",
+            )
+        assert isinstance(found, Split)
+        return found
+
+    def check(self) -> None:
+        """Stage two before any data is read: the family's, the objective's and the task's keys.
+
+        Raises:
+            RecipeError: naming the file, line and key of what is wrong.
+        """
+        self.model_config_for(self._stand_in())
+        self._check_objective()
+        self._check_task()
+
+    def model_config_for(self, decided: Mapping[str, Any] | None = None) -> Any:
+        """The family's config: defaults < preset or start_from < recipe and command line.
+
+        Args:
+            decided: what the data say about the model, such as ``vocab_size``. The recipe may
+                ask for more entries, never for fewer.
+
+        Raises:
+            RecipeError: for an unknown key, a value of another type or a size that cannot be.
+        """
+        family = registry.family(self.family)
+        own = {key: value for key, value in self.model.items() if key not in OWN_MODEL_KEYS}
+        for key, value in (decided or {}).items():
+            if isinstance(own.get(key), int) and isinstance(value, int) and own[key] < value:
+                raise RecipeError(
+                    f"is {own[key]}, but the data need {value}",
+                    where=self._source.place(("model", key)),
+                    hint="leave it out: the tokenizer says it",
+                )
+        layers = (self._base_settings(family), decided or {}, own)
+        try:
+            return build(family.config, resolve(*layers, stacks=family.stacks), where="model")
+        except RecipeError as error:
+            raise self._placed(error, family.stacks) from None
+
+    def resolved(self, decided: Mapping[str, Any] | None = None) -> Self:
+        """Everything said: the model's table holds each of the family's settings.
+
+        Args:
+            decided: see `model_config_for`.
+        """
+        self._check_objective()
+        self._check_task()
+        config = self.model_config_for(decided)
+        kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
+        made = self.model_copy(update={"model": {"family": self.family, **kept, **plain(config)}})
+        made._settled = True
+        return made
+
+    # Stage one
+
+    def _check_names(self) -> None:
+        names: list[tuple[str, tuple[str, ...], str]] = [("tasks", ("task",), self.task)]
+        if "family" in self.model:
+            names.append(("families", ("model", "family"), str(self.model["family"])))
+        for group, path in NAMED:
+            if group not in registry.KINDS:
+                continue
+            held: Any = self
+            for part in path:
+                held = getattr(held, part)
+            names.append((group, path, held))
+        for group, path, name in names:
+            known = registry.names(group)
+            if name not in known and registry.plugin(group, name) is None:
+                near = registry.nearest(name, known)
+                raise RecipeError(
+                    f"there is no {name!r}",
+                    where=self._source.place(path),
+                    hint=(f"did you mean {near!r}? " if near else "")
+                    + f"known: {', '.join(known)}",
+                )
+
+    # Stage two
+
+    def _stand_in(self) -> dict[str, Any]:
+        """A vocabulary for a config that is only checked."""
+        config = registry.family(self.family).config
+        names = {found.name for found in dataclasses.fields(config)}
+        return {} if "vocab_size" in self.model or "vocab_size" not in names else {"vocab_size": 8}
+
+    def _base_settings(self, family: registry.Family) -> Mapping[str, Any]:
+        """The settings of the preset, or of the run that this one starts from."""
+        preset, start = self.model.get("preset"), self.model.get("start_from")
+        if self._settled:
+            return {}
+        if preset is not None and start is not None:
+            raise RecipeError(
+                "preset and start_from exclude each other: the weights have their own size",
+                where=self._source.place(("model", "preset")),
+            )
+        if start is not None:
+            return self._settings_of_run(str(start))
+        if preset is None:
+            return {}
+        if preset not in family.presets:
+            near = registry.nearest(str(preset), family.presets)
+            raise RecipeError(
+                f"{family.name} has no preset {preset!r}",
+                where=self._source.place(("model", "preset")),
+                hint=(f"did you mean {near!r}? " if near else "")
+                + f"known: {', '.join(family.presets)}",
+            )
+        return family.presets[preset]
+
+    def _settings_of_run(self, start: str) -> Mapping[str, Any]:
+        try:
+            model = type(self).load(start, settled=True).model
+        except RecipeError as error:
+            raise RecipeError(
+                f"cannot start from there: {error.what}",
+                where=self._source.place(("model", "start_from")),
+                hint="model.start_from names a run directory",
+            ) from None
+        if model.get("family") != self.family:
+            raise RecipeError(
+                f"that run's model is a {model.get('family')}, this one's a {self.family}",
+                where=self._source.place(("model", "start_from")),
+            )
+        return {key: value for key, value in model.items() if key not in OWN_MODEL_KEYS}
+
+    def _placed(self, error: RecipeError, stacks: tuple[str, ...]) -> RecipeError:
+        """The error at the key as written: ``model.layer.x``, not ``model.encoder.layer.x``."""
+        key = tuple((error.where or "model").split("."))
+        if key[0] != "model":
+            key = ("model",)
+        written = flatten({"model": self.model})
+        stack, shared = "".join(key[1:2]), (key[0], *key[2:])
+        if len(key) > 2 and stack in stacks and ".".join(shared) in written:
+            key = shared
+        what = error.what if error.where is None or key != ("model",) else f"{error.where}: {error}"
+        hint = error.hint
+        if hint and key == shared:
+            hint = hint.replace(f"model.{stack}.", "model.")
+        return RecipeError(what, where=self._source.place(key), hint=hint)
+
+    def _check_objective(self) -> None:
+        kind = registry.kind("objectives", self.objective.kind)
+        known = [name for name in inspect.signature(kind).parameters if name != "self"]
+        for key in self.objective.own:
+            if key not in known:
+                near = registry.nearest(key, known)
+                raise RecipeError(
+                    f"the objective {self.objective.kind!r} has no such key",
+                    where=self._source.place(("objective", key)),
+                    hint=f"did you mean objective.{near}?"
+                    if near
+                    else f"known: {', '.join(known)}",
+                )
+
+    def _check_task(self) -> None:
+        """A key that the task would not read is an error."""
+        task = registry.task(self.task)
+        known = tuple(getattr(task, "data_keys", ()))
+        unread: list[tuple[str, ...]] = [
+            ("data", split, key)
+            for split in SPLITS
+            for key in (getattr(self.data, split) or Split()).own
+            if key not in known
+        ]
+        for key in ("augmentation", "mixture"):
+            if getattr(self, key) is not None and key not in getattr(task, "uses", ()):
+                unread.append((key,))
+        if unread:
+            known = (*Split.model_fields, *known)
+            near = registry.nearest(unread[0][-1], known)
+            raise RecipeError(
+                f"the task {self.task!r} has no such key",
+                where=self._source.place(unread[0]),
+                hint=f"did you mean {near}?" if near and len(unread[0]) > 1 else None,
+            )
