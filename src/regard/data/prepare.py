@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
@@ -76,14 +77,15 @@ def prepare(
     key = cache_key(source, tokenizers, settings)
     root = Path(cache)
     entry = root / key
+    if (found := _opened(entry, names)) is not None:
+        return found
     with _locked(root, key):
-        if entry.is_dir():
-            with contextlib.suppress(DataError):
-                return PreparedData.open(entry, files=names)
+        if (found := _opened(entry, names)) is not None:  # another process made it meanwhile
+            return found
+        _sweep(root, key)
         draft = root / f".{key}.draft-{os.getpid()}"
         try:
-            for left in (entry, *root.glob(f".{key}.draft-*")):  # damaged, or of a killed one
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(entry, ignore_errors=True)  # damaged, if it is there at all
             draft.mkdir()
             _write(draft, key, source, tokenizers, settings, progress)
             draft.rename(entry)
@@ -116,6 +118,13 @@ def _digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+
+
+def _opened(entry: Path, names: Sequence[str]) -> PreparedData | None:
+    """An entry that is there and whole, or None."""
+    with contextlib.suppress(DataError):
+        return PreparedData.open(entry, files=names) if entry.is_dir() else None
+    return None
 
 
 def _write(
@@ -250,8 +259,12 @@ def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
 
 
 @contextlib.contextmanager
-def _locked(root: Path, key: str) -> Iterator[None]:
-    """Held by one process at a time; let go of by the system when a process is killed."""
+def _locked(root: Path, key: str, *, wait: bool = True) -> Iterator[None]:
+    """Held by one process at a time; let go of by the system when a process is killed.
+
+    Raises:
+        BlockingIOError: another process holds it, where we shall not wait.
+    """
     try:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / f".{key}.lock").open("wb")
@@ -263,8 +276,20 @@ def _locked(root: Path, key: str) -> Iterator[None]:
         except ImportError:  # no such lock on this system: the rename still keeps entries whole
             yield
             return
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+
+
+def _sweep(root: Path, key: str) -> None:
+    """Remove what killed preparations left: drafts whose lock nobody else holds."""
+    if importlib.util.find_spec("fcntl") is None:
+        return  # without locks a draft may be at work
+    for draft in root.glob(".*.draft-*"):
+        owner = draft.name.split(".")[1]
+        with contextlib.suppress(BlockingIOError), contextlib.ExitStack() as stack:
+            if owner != key:  # ours is held already
+                stack.enter_context(_locked(root, owner, wait=False))
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

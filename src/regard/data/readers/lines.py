@@ -34,6 +34,11 @@ def read_lines(path: str | Path, *, allow_empty: bool = False) -> Iterator[str]:
     number = 0
     with _open(path) as stream, _damage(name):
         for number, raw in enumerate(stream, start=1):
+            if number == 1 and raw.startswith(_BOM):
+                raw = raw[len(_BOM) :]
+                if not raw:  # the mark alone is no line
+                    number = 0
+                    break
             yield _decode(raw, name, number)
     if number == 0 and not allow_empty:
         raise DataError("the file is empty", where=name)
@@ -82,9 +87,9 @@ def _nearest(path: Path) -> str:
 
 @contextlib.contextmanager
 def _open(path: str | Path) -> Iterator[IO[bytes]]:
-    """The bytes of a file, uncompressed; a byte-order mark at its start is skipped."""
+    """The bytes of a file, uncompressed."""
     if str(path) == STDIN:
-        yield _skip_mark(sys.stdin.buffer)
+        yield sys.stdin.buffer
         return
     path = check_file(path)
     try:
@@ -92,7 +97,7 @@ def _open(path: str | Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise DataError(f"the file cannot be opened: {error.strerror}", where=str(path)) from error
     with raw:
-        yield _skip_mark(_unpack(raw, path.suffix.lower()), str(path))
+        yield _unpack(raw, path.suffix.lower())
 
 
 def _unpack(raw: IO[bytes], suffix: str) -> IO[bytes]:
@@ -101,15 +106,6 @@ def _unpack(raw: IO[bytes], suffix: str) -> IO[bytes]:
     if suffix == ".zst":
         return io.BufferedReader(_Zstandard(raw), _CHUNK)
     return raw
-
-
-def _skip_mark(stream: IO[bytes], name: str = "<stdin>") -> IO[bytes]:
-    # Peeked, not read and put back: standard input cannot seek.
-    peek: Any = stream
-    with _damage(name):
-        if peek.peek(len(_BOM))[: len(_BOM)] == _BOM:
-            stream.read(len(_BOM))
-    return stream
 
 
 @contextlib.contextmanager

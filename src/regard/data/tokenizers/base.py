@@ -95,7 +95,7 @@ class Tokenizer(ABC):
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """A readable label for each id, specials included, for pictures and listings."""
-        return [SPECIALS[i] if i < len(SPECIALS) else self._label(int(i)) for i in ids]
+        return [SPECIALS[i] if i < len(SPECIALS) else visible(self._label(int(i))) for i in ids]
 
     @property
     def vocab_size(self) -> int:
@@ -154,6 +154,19 @@ class Tokenizer(ABC):
 
     def _label(self, i: int) -> str:
         return self.vocabulary[i]
+
+
+def visible(label: str) -> str:
+    """A label with spaces as ``▁`` and what cannot be printed as its code point."""
+    label = label.replace(" ", SPACE)
+    if label.isprintable():
+        return label
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in label)
+
+
+def lower(text: str) -> str:
+    """Lower-cased letter by letter, as the library does it: no final sigma by context."""
+    return text.lower() if "Σ" not in text else "".join(map(str.lower, text))
 
 
 def define(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-from regard.data.tokenizers.base import SPACE, SPECIALS, Tokenizer, TokenizerSettings, define
+from regard.data.tokenizers.base import SPECIALS, Tokenizer, TokenizerSettings, define
 from regard.data.tokenizers.bytelevel import BYTE_OF, BYTES
 
 MIN_COUNT = 2
@@ -80,7 +80,7 @@ class BpeTokenizer(LibraryTokenizer):
     def _label(self, i: int) -> str:
         data = bytes(BYTE_OF[character] for character in self.vocabulary[i])
         try:
-            return data.decode("utf-8").replace(" ", SPACE)
+            return data.decode("utf-8")
         except UnicodeDecodeError:
             return "".join(f"<0x{byte:02X}>" for byte in data)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
-from regard.data.tokenizers.base import SPACE, SPECIALS, Tokenizer, TokenizerSettings, define
+from regard.data.tokenizers.base import SPECIALS, Tokenizer, TokenizerSettings, define, lower
 from regard.data.tokenizers.bytelevel import BYTE_OF, BYTES
 from regard.errors import RecipeError
 
@@ -36,7 +36,7 @@ class BytesTokenizer(Tokenizer):
         )
 
     def encode(self, text: str) -> list[int]:
-        data = (text.lower() if self.lowercase else text).encode("utf-8")
+        data = (lower(text) if self.lowercase else text).encode("utf-8")
         return [byte + len(SPECIALS) for byte in data]
 
     def _join(self, ids: list[int]) -> str:
@@ -47,7 +47,7 @@ class BytesTokenizer(Tokenizer):
 
     def _label(self, i: int) -> str:
         byte = BYTE_OF[self.vocabulary[i]]
-        return SPACE if byte == 0x20 else chr(byte) if 0x20 < byte < 0x7F else f"<0x{byte:02X}>"
+        return chr(byte) if 0x20 <= byte < 0x7F else f"<0x{byte:02X}>"
 
 
 class _Listed(Tokenizer):
@@ -67,7 +67,7 @@ class _Listed(Tokenizer):
         """Ids of the units met, the most frequent first, then in the order of code points."""
         counts: Counter[str] = Counter()
         for text in texts:
-            counts.update(cls._split(text.lower() if settings.lowercase else text))
+            counts.update(cls._split(lower(text) if settings.lowercase else text))
         for special in SPECIALS:
             counts.pop(special, None)
         size = settings.size(len(SPECIALS) + 1, default=len(counts) + len(SPECIALS))
@@ -76,7 +76,7 @@ class _Listed(Tokenizer):
 
     def encode(self, text: str) -> list[int]:
         find, unknown = self._units.get, self.unk_id
-        return [find(u, unknown) for u in self._split(text.lower() if self.lowercase else text)]
+        return [find(u, unknown) for u in self._split(lower(text) if self.lowercase else text)]
 
     def _entries(self, ids: list[int]) -> Iterator[str]:
         return (self.vocabulary[i] for i in ids)
@@ -106,9 +106,6 @@ class CharsTokenizer(_Listed):
 
     def _join(self, ids: list[int]) -> str:
         return "".join(self._entries(ids))
-
-    def _label(self, i: int) -> str:
-        return self.vocabulary[i].replace(" ", SPACE)
 
 
 class WordsTokenizer(_Listed):

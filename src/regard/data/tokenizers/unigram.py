@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Self
 
-from regard.data.tokenizers.base import SPACE, SPECIALS, TokenizerSettings, define
+from regard.data.tokenizers.base import SPACE, SPECIALS, TokenizerSettings, define, lower
 from regard.data.tokenizers.library import SPELLED, LibraryTokenizer
 from regard.data.tokenizers.unigram_training import learn_pieces
 
@@ -31,7 +31,7 @@ class UnigramTokenizer(LibraryTokenizer):
         size = settings.size(fixed + 2)
         words: Counter[str] = Counter()
         for text in texts:
-            text = text.lower() if settings.lowercase else text
+            text = lower(text) if settings.lowercase else text
             words.update(_WORDS.findall((" " + text).replace(" ", SPACE)))
         pieces = learn_pieces(words, size - fixed)
         # What special and byte pieces score is without meaning: no text can spell them.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-from regard.data.tokenizers.base import SPECIALS, TokenizerSettings, define
+from regard.data.tokenizers.base import SPECIALS, TokenizerSettings, define, lower
 from regard.data.tokenizers.library import MIN_COUNT, SPELLED, LibraryTokenizer
 from regard.data.tokenizers.merges import learn_merges
 
@@ -33,7 +33,7 @@ class WordPieceTokenizer(LibraryTokenizer):
         size = settings.size(len(SPECIALS) + 2)
         words: Counter[str] = Counter()
         for text in texts:
-            words.update(_WORDS.findall(text.lower() if settings.lowercase else text))
+            words.update(_WORDS.findall(lower(text) if settings.lowercase else text))
         units: Counter[tuple[str, ...]] = Counter()
         for word, count in words.items():
             for unit in _pieces(word):
