@@ -1,0 +1,288 @@
+"""Images of attention: a grid of every layer and head, one head alone, or the positions.
+
+Shapes: weights [Tq, Tk], table [N, d], similarity [N, N].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from regard.errors import InputError, missing_extra
+from regard.look.positions import Positions
+from regard.look.trace import LayerAttention, Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from regard.look.picture import Picture
+
+INK, SOFT, ACCENT, HIDDEN = "#22201c", "#6b665c", "#a3254f", "#e9e5dc"
+RAMP = ("#fbf8f1", "#fbd3a0", "#f0825f", "#a92a67", "#2f0f4d")
+GAMMA = 0.6
+"""Small weights matter: colors follow w^0.6, here as on the page; the bar beside says which."""
+
+FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Arial Unicode MS")
+DPI = 150
+LABEL_POINTS = 6.5
+INCHES_PER_LABEL = 0.115
+LONGEST_LABEL = 14
+ANNOTATED = 14
+"""Tokens up to which a single head's cells carry their numbers."""
+
+
+def draw(picture: Picture, *, view: str | None = None) -> Figure:
+    """Every head of the encoder, the decoder and the cross-attention, or of one view alone.
+
+    Raises:
+        InputError: when there is no such view.
+        RegardError: when matplotlib is not installed.
+    """
+    from regard.look.picture import view_names
+
+    assert picture.trace is not None
+    found, names = picture.trace, view_names(picture.trace)
+    chosen = list(names) if view is None else [_known(view, names)]
+    blocks = [found.views()[names[name]] for name in chosen]  # type: ignore[index]
+    sizes = [_block_size(found, block) for block in blocks]
+    across = sum(width for width, _ in sizes) <= 22
+    width = sum(w for w, _ in sizes) if across else max(w for w, _ in sizes)
+    height = max(h for _, h in sizes) if across else sum(h for _, h in sizes)
+    figure = _figure(width, height + 0.8)
+    _titles(figure, picture, height + 0.8)
+    left, top = 0.0, height
+    for name, block, (block_width, block_height) in zip(chosen, blocks, sizes, strict=True):
+        _block(figure, found, block, name, (left, top, width, height + 0.8))
+        left, top = (left + block_width, top) if across else (left, top - block_height)
+    return figure
+
+
+def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
+    """One head alone, its numbers in the cells where the text is short.
+
+    Raises:
+        InputError: when there is no such view, layer or head.
+    """
+    from regard.look.picture import view_names
+
+    assert picture.trace is not None
+    found, names = picture.trace, view_names(picture.trace)
+    block = found.views()[names[_known(view, names)]]  # type: ignore[index]
+    if not 0 <= layer < len(block) or not 0 <= head < len(block[layer].weights):
+        heads = len(block[0].weights)
+        raise InputError(
+            f"there is no layer {layer} with a head {head}",
+            hint=f"{view} has {len(block)} layers of {heads} heads, counted from 0",
+        )
+    one = block[layer]
+    weights = one.weights[head]
+    rows, columns = weights.shape
+    figure = _figure(max(4.5, 0.34 * columns + 1.8), max(3.6, 0.34 * rows + 1.9))
+    axes = figure.add_subplot()
+    image = _paint(axes, one, head)
+    _label(axes, found, one, "both", points=9.0)
+    axes.set_title(f"{view}, layer {layer + 1}, head {head + 1}\n{_figures(one, head)}", size=10)
+    figure.colorbar(image, ax=axes, shrink=0.7, ticks=[0, 0.1, 0.25, 0.5, 1.0])
+    if max(rows, columns) <= ANNOTATED:
+        for i in range(rows):
+            for j in range(columns):
+                value = float(weights[i, j])
+                color = "white" if value > 0.35 else INK
+                if bool(one.visible[i, j]):
+                    text = f"{value:.2f}".removeprefix("0")
+                    axes.text(j, i, text, ha="center", va="center", size=6, color=color)
+    figure.tight_layout()
+    return figure
+
+
+def draw_positions(schemes: Sequence[Positions]) -> Figure:
+    """For each scheme: its table, how alike positions are, and the mean of that by offset."""
+    figure = _figure(13.0, 3.9 * len(schemes))
+    grid = figure.add_gridspec(len(schemes), 3, width_ratios=(2.0, 1.0, 1.3))
+    for row, one in enumerate(schemes):
+        table, square, curve = (figure.add_subplot(grid[row, column]) for column in range(3))
+        if one.table is None:
+            table.axis("off")
+        else:
+            image = table.imshow(
+                one.table.numpy(), aspect="auto", cmap=_colors(), interpolation="nearest"
+            )
+            figure.colorbar(image, ax=table)
+            table.set(xlabel="dimension", ylabel="position")
+        table.set_title(f"{one.stack}: {one.kind}, {one.door}", size=10)
+        image = square.imshow(one.similarity.numpy(), cmap=_colors(), interpolation="nearest")
+        figure.colorbar(image, ax=square, fraction=0.046)
+        square.set(xlabel="position", ylabel="position")
+        square.set_title("bias" if one.door == "bias" else "similarity", size=10)
+        far = len(one.similarity) - 1
+        curve.plot(range(-far, far + 1), one.by_offset.numpy(), color=ACCENT)
+        curve.axvline(0, color=HIDDEN, zorder=0)
+        curve.set(xlabel="offset")
+        curve.set_title("its mean by offset", size=10)
+        curve.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    return figure
+
+
+def _known(view: str, names: Any) -> str:
+    if view not in names:
+        raise InputError(f"there is no view {view!r}", hint=f"there are: {', '.join(names)}")
+    return view
+
+
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise missing_extra("matplotlib", "look") from None
+
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="#fffefb")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _colors() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("regard", list(RAMP)).with_extremes(bad=HIDDEN)
+
+
+def _cell(found: Trace, block: Sequence[LayerAttention]) -> tuple[float, float]:
+    """Width and height in inches of one head's map, so that its labels can be read."""
+    rows, columns = len(found.queries(block[0])), len(found.keys(block[0]))
+    return max(1.0, INCHES_PER_LABEL * columns), max(1.0, INCHES_PER_LABEL * rows)
+
+
+MARGIN_LEFT, MARGIN_TOP, MARGIN_BOTTOM, GAP, CAPTION = 1.15, 0.5, 0.95, 0.12, 0.26
+
+
+def _block_size(found: Trace, block: Sequence[LayerAttention]) -> tuple[float, float]:
+    """Width and height in inches of a view's grid with its labels."""
+    width, height = _cell(found, block)
+    heads = max(len(layer.weights) for layer in block)
+    across = MARGIN_LEFT + heads * (width + GAP) + 0.2
+    return across, MARGIN_TOP + len(block) * (height + CAPTION) + MARGIN_BOTTOM
+
+
+def _block(
+    figure: Figure,
+    found: Trace,
+    block: Sequence[LayerAttention],
+    name: str,
+    place: tuple[float, float, float, float],
+) -> None:
+    """Draw a view's grid; ``place`` is its left and top edge, and the whole figure's size."""
+    left, top, whole_width, whole_height = place
+    width, height = _cell(found, block)
+    figure.text(
+        (left + MARGIN_LEFT) / whole_width,
+        (top - 0.22) / whole_height,
+        _heading(block[0], name),
+        size=12,
+        weight="bold",
+        color=INK,
+    )
+    for row, layer in enumerate(block):
+        bottom = top - MARGIN_TOP - (row + 1) * (height + CAPTION)
+        for head in range(len(layer.weights)):
+            x = left + MARGIN_LEFT + head * (width + GAP)
+            box = (x / whole_width, bottom / whole_height)
+            axes = figure.add_axes((*box, width / whole_width, height / whole_height))
+            _paint(axes, layer, head)
+            axes.set_title(
+                f"{row + 1}.{head + 1}  {_figures(layer, head, short=True)}",
+                size=LABEL_POINTS,
+                color=SOFT,
+                pad=2,
+            )
+            sides = ("rows" if head == 0 else "") + ("columns" if row == len(block) - 1 else "")
+            _label(axes, found, layer, {"rowscolumns": "both"}.get(sides, sides))
+
+
+def _heading(layer: LayerAttention, name: str) -> str:
+    title = name.replace("_", " ").capitalize()
+    kind = "target (rows) over source" if layer.kind == "cross" else "self-attention"
+    return f"{title}: {kind}; layer.head, entropy in nats" + (
+        ", rise of the loss" if layer.importance is not None else ""
+    )
+
+
+def _figures(layer: LayerAttention, head: int, *, short: bool = False) -> str:
+    entropy = f"{float(layer.entropy[head]):.2f}"
+    text = entropy if short else f"entropy {entropy} nats"
+    share = float(layer.relative_entropy[head])
+    if not short and not math.isnan(share):
+        text += f" ({share:.0%} of the most)"
+    if layer.importance is not None:
+        rise = f"{float(layer.importance[head]):+.3f}"
+        text += f"  {rise}" if short else f", loss {rise} without it"
+    return text
+
+
+def _paint(axes: Axes, layer: LayerAttention, head: int) -> Any:
+    from matplotlib.colors import PowerNorm
+
+    weights = layer.weights[head].masked_fill(~layer.visible, torch.nan).numpy()
+    for spine in axes.spines.values():
+        spine.set_color(HIDDEN)
+    return axes.imshow(
+        weights,
+        cmap=_colors(),
+        norm=PowerNorm(GAMMA, vmin=0.0, vmax=1.0),
+        aspect="auto",
+        interpolation="nearest",
+    )
+
+
+def _label(
+    axes: Axes,
+    found: Trace,
+    layer: LayerAttention,
+    sides: str,
+    *,
+    points: float = LABEL_POINTS,
+) -> None:
+    axes.tick_params(length=0, pad=2, labelsize=points, labelcolor=INK)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if sides in ("rows", "both"):
+        words = [_short(word) for word in found.queries(layer)]
+        axes.set_yticks(range(len(words)), words)
+    if sides in ("columns", "both"):
+        words = [_short(word) for word in found.keys(layer)]
+        axes.set_xticks(range(len(words)), words, rotation=90)
+    for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        _plain(text)
+
+
+def _plain(text: Any) -> None:
+    """Words as they are: no formulas between dollars, other scripts where a font has them."""
+    text.set_parse_math(False)
+    text.set_fontfamily(list(_fonts()))
+
+
+def _fonts() -> tuple[str, ...]:
+    from matplotlib.font_manager import fontManager
+
+    installed = set(fontManager.get_font_names())
+    return tuple(font for font in FONTS if font in installed)
+
+
+def _short(word: str) -> str:
+    word = word if word.strip() else "␣"
+    return word if len(word) <= LONGEST_LABEL else word[: LONGEST_LABEL - 1] + "…"
+
+
+def _titles(figure: Figure, picture: Picture, height: float) -> None:
+    limit = max(30, int(figure.get_figwidth() * 11))
+    text = picture.text + (f"  →  {picture.target}" if picture.target else "")
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    assert picture.trace is not None
+    note = "" if picture.trace.loss is None else f"loss {picture.trace.loss:.3f} nats a token"
+    _plain(figure.text(0.15 / figure.get_figwidth(), 1 - 0.32 / height, text, size=13, color=INK))
+    figure.text(0.15 / figure.get_figwidth(), 1 - 0.58 / height, note, size=9, color=SOFT)

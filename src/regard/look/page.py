@@ -1,0 +1,143 @@
+"""The page: one HTML document with its style, its script and its numbers inside.
+
+Shapes: weights [Tq, Tk], in thousandths; -1 where the mask hides a key.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from regard import __version__
+from regard.look.positions import Positions
+from regard.look.trace import LayerAttention, Trace
+
+if TYPE_CHECKING:
+    from regard.look.picture import Picture
+
+SCALE = 1000
+"""Weights are whole thousandths: what a reader sees, in half the bytes of decimals."""
+
+HIDDEN = -1
+FRAME_HEIGHT = 860
+
+
+def page(picture: Picture) -> str:
+    """The whole document."""
+    assets = files("regard.look") / "assets"
+    title = " → ".join(part for part in (picture.text, picture.target) if part) or "Positions"
+    document = (assets / "page.html").read_text(encoding="utf-8")
+    parts = {
+        "title": html.escape(f"{_short(title)} · regard"),
+        "style": (assets / "page.css").read_text(encoding="utf-8"),
+        "data": _json(data(picture)),
+        "script": (assets / "page.js").read_text(encoding="utf-8"),
+    }
+    for name, text in parts.items():
+        document = document.replace(f"<!--{name}-->", text, 1)
+    return document
+
+
+def frame(picture: Picture) -> str:
+    """The page inside a notebook's cell, apart from the notebook's own style and scripts."""
+    source = html.escape(page(picture), quote=True)
+    return (
+        f'<iframe title="attention" sandbox="allow-scripts" srcdoc="{source}" '
+        f'style="width:100%;height:{FRAME_HEIGHT}px;border:0;border-radius:12px"></iframe>'
+    )
+
+
+def data(picture: Picture) -> dict[str, Any]:
+    """All that the page shows, as plain values."""
+    found = picture.trace
+    return {
+        "version": __version__,
+        "text": picture.text,
+        "target": picture.target,
+        "own": picture.own,
+        "scale": SCALE,
+        "loss": None if found is None else _number(found.loss),
+        "views": [] if found is None else _views(found),
+        "positions": [_positions(one) for one in picture.positions],
+    }
+
+
+def _views(found: Trace) -> list[dict[str, Any]]:
+    from regard.look.picture import view_names
+
+    views = []
+    grouped = found.views()
+    last = list(found.tokens)[-1]
+    for name, (stack, kind) in view_names(found).items():
+        layers = grouped[stack, kind]  # type: ignore[index]
+        views.append(
+            {
+                "id": name,
+                "title": name.replace("_", " ").capitalize(),
+                "kind": kind,
+                "queries": list(found.queries(layers[0])),
+                "keys": list(found.keys(layers[0])),
+                "predicts": list(found.predicts) if stack == last else [],
+                "layers": [
+                    {"name": layer.name, "heads": [_head(layer, h) for h in range(_heads(layer))]}
+                    for layer in layers
+                ],
+            }
+        )
+    return views
+
+
+def _heads(layer: LayerAttention) -> int:
+    return layer.weights.shape[0]
+
+
+def _head(layer: LayerAttention, head: int) -> dict[str, Any]:
+    place, share = layer.focus(head)
+    importance = None if layer.importance is None else float(layer.importance[head])
+    return {
+        "entropy": _number(float(layer.entropy[head])),
+        "relative": _number(float(layer.relative_entropy[head])),
+        "importance": _number(importance),
+        "focus": [place, _number(share)],
+        "weights": _thousandths(layer.weights[head], layer.visible),
+    }
+
+
+def _thousandths(weights: Tensor, visible: Tensor) -> list[list[int]]:
+    whole = (weights * SCALE).round().long().masked_fill(~visible, HIDDEN)
+    rows: list[list[int]] = whole.tolist()
+    return rows
+
+
+def _positions(one: Positions) -> dict[str, Any]:
+    table = None if one.table is None else (one.table * SCALE).round().long().tolist()
+    return {
+        "stack": one.stack,
+        "kind": one.kind,
+        "door": one.door,
+        "table": table,
+        "similarity": (one.similarity * SCALE).round().long().tolist(),
+        "byOffset": [_number(value) for value in one.by_offset.tolist()],
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """Four decimals, as JSON has them: no NaN, no infinity."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)
+
+
+def _json(values: dict[str, Any]) -> str:
+    """JSON that can stand in a script element whatever the texts hold."""
+    text = json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _short(text: str, limit: int = 80) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
