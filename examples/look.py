@@ -1,0 +1,12 @@
+"""See what a trained model looks at: python examples/look.py runs/demo "the old dog sleeps" out.html"""
+
+import sys
+
+import regard
+from regard.look import look
+
+run, sentence, output = sys.argv[1:4]
+translator = regard.load(run)
+picture = look(translator, sentence)
+picture.save(output)
+print(f"{sentence!r} became {translator.translate(sentence)!r}; the picture is in {output}")

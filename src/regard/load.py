@@ -1,0 +1,93 @@
+"""Open a run through its task: ``regard.load("runs/x")``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from regard import registry
+from regard.errors import RegardError
+from regard.recipe import Recipe
+from regard.run import Run
+
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+
+DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load(
+    run: str | Path,
+    *,
+    precision: Precision | None = None,
+    device: str = "auto",
+    checkpoint: str = "auto",
+) -> Any:
+    """The predictor of a finished (or stopped) run.
+
+    Args:
+        run: the run directory.
+        precision: of the weights; None = what the recipe's ``decoding.precision`` says.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        checkpoint: ``auto`` (the averaged weights where the recipe asks for them, else the best,
+            else the newest), ``best``, ``last`` or a step.
+
+    Returns:
+        The task's predictor, e.g. `regard.tasks.translation.Translator`: it has ``.model`` (the
+        plain ``nn.Module``), ``.tokenizer`` and the task's verb.
+
+    Raises:
+        RunError: the directory is not a run.
+        CheckpointError: it has no valid checkpoint.
+    """
+    task, model = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
+    return task.predictor(model)
+
+
+def open_task(
+    run: str | Path,
+    *,
+    precision: Precision | None = None,
+    device: str = "auto",
+    checkpoint: str = "auto",
+) -> tuple[Any, nn.Module]:
+    """A run's task object and its model in evaluation mode; see `load`."""
+    opened = Run.open(run)
+    recipe = Recipe.load(opened.path, settled=True)
+    task = registry.task(recipe.task)(recipe)
+    task.open(opened.path)
+    config = recipe.model_config_for(task.model_settings())
+    model: nn.Module = registry.family(recipe.family).model(config)
+    opened.load_weights(model, checkpoint)
+    dtype = dtype_of(precision or recipe.decoding.precision)
+    return task, model.to(device=choose_device(device), dtype=dtype).eval()
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` = a GPU where there is one.
+
+    Raises:
+        RegardError: for a device that is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RegardError("this machine has no GPU that torch can use", where=f"device {device}")
+    return torch.device(device)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The dtype of weights in prediction.
+
+    Raises:
+        RegardError: for a precision that is not built.
+    """
+    if precision not in DTYPES:
+        raise RegardError(
+            f"decoding in {precision} is not built yet",
+            where="precision",
+            hint=f"choose one of {', '.join(DTYPES)}",
+        )
+    return DTYPES[precision]

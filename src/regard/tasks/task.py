@@ -1,0 +1,87 @@
+"""The face of a task: what `workflow` and `load` ask of each of them.
+
+A task object belongs to one recipe. It knows what an example is: it reads and prepares the data,
+says what the model must fit, gives batches and the objective, scores a model, and makes the door
+that users predict by. It knows no family by name and no training loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import nn
+
+from regard.data import BatchSource
+from regard.metrics import Score
+from regard.recipe import Recipe
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One example with what the model made of it, to be shown."""
+
+    source: str
+    target: str
+    output: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a model on one data set.
+
+    Attributes:
+        scores: by metric; a `Score` says its value and signature.
+        samples: a few examples.
+    """
+
+    scores: Mapping[str, Score]
+    samples: Sequence[Sample] = ()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Batches to train on and to validate with."""
+
+    train: BatchSource
+    valid: BatchSource | None
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+class Task(Protocol):
+    """One task under one recipe."""
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+
+    def __init__(self, recipe: Recipe) -> None: ...
+
+    def prepare(self, run: Path, report: Report) -> Splits:
+        """Train or read the tokenizer (kept in the run), prepare the data, give the batches."""
+        ...
+
+    def open(self, run: Path) -> None:
+        """Read from the run what prediction needs."""
+        ...
+
+    def model_settings(self) -> dict[str, Any]:
+        """What the data decide about the model, such as ``vocab_size``."""
+        ...
+
+    def objective(self) -> Any:
+        """The loss."""
+        ...
+
+    def evaluate(
+        self, model: nn.Module, data: Mapping[str, Any] | None = None, *, samples: int = 0
+    ) -> Evaluation:
+        """Decode and score: the recipe's validation data, or other data in its words."""
+        ...
+
+    def predictor(self, model: nn.Module) -> Any:
+        """The door by which users predict."""
+        ...
