@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
@@ -110,15 +111,20 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         width, scale = config.d_model, config.embedding.scale
-        common = {"max_positions": config.max_positions, "input_dropout": config.embedding.dropout}
+        stack = partial(
+            Stack,
+            d_model=width,
+            max_positions=config.max_positions,
+            input_dropout=config.embedding.dropout,
+        )
         self.source_embedding = TokenEmbedding(config.vocab_size, width, scale=scale)
         self.target_embedding = (
             self.source_embedding
             if config.tie == "all"
             else TokenEmbedding(config.target_vocabulary, width, scale=scale)
         )
-        self.encoder = Stack(config.encoder, width, **common)
-        self.decoder = Stack(config.decoder, width, mask=Causal(), d_memory=width, **common)
+        self.encoder = stack(config.encoder)
+        self.decoder = stack(config.decoder, mask=Causal(), d_memory=width)
         tied_to = None if config.tie == "none" else self.target_embedding.weight
         self.head = LanguageModelHead(
             width, config.target_vocabulary, spec=config.head, tied_to=tied_to

@@ -192,4 +192,5 @@ class Attention(nn.Module):
     @staticmethod
     def _split(states: Tensor, heads: int) -> Tensor:
         """[B, T, heads * width] → [B, heads, T, width]."""
-        return states.unflatten(-1, (heads, -1)).transpose(1, 2)
+        batch, length, width = states.shape
+        return states.view(batch, length, heads, width // heads).transpose(1, 2)

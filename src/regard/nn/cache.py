@@ -189,14 +189,14 @@ class SharedCache(Cache):
     def close(self, states: Tensor) -> Tensor:
         """The last state of each hypothesis."""
         self.slots += states.shape[1]
-        return states.unflatten(1, (self.width, -1))[:, :, -1].flatten(0, 1)
+        count = states.shape[1] // self.width
+        return states[:, count - 1 :: count].flatten(0, 1)
 
     def advance(self, parents: Tensor) -> None:
         """Each hypothesis takes over its parent's ancestry; no key moves."""
         if self._ancestry is not None:
-            self._ancestry = self._ancestry.flatten(0, 1)[parents].unflatten(
-                0, (self.sentences, self.width)
-            )
+            rows = self._ancestry.flatten(0, 1)[parents]
+            self._ancestry = rows.view_as(self._ancestry)
 
     def keep(self, sentences: Tensor) -> Tensor:
         """Drop the other sentences' rows."""

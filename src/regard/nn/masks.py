@@ -2,10 +2,11 @@
 
 Shapes: slots of queries [Tq], slots of keys [Tk], answers [B or 1, 1, Tq, Tk]; True = may see.
 
-A rule is a small frozen value that answers "may query slot i see key slot j?". Slots are places in
-the tensors, not positions in the text: a cache gives the slot of the first query. Rules compose with
-``&`` and ``|``; those that hold tensors move with ``.to`` and choose rows with ``.select``. They are
-never compared or hashed. `prepare` turns a rule into the cheapest form that a kernel can use.
+A rule is a small frozen value that answers "may query slot i see key slot j?". Slots are places
+in the tensors, not positions in the text: a cache gives the slot of the first query. Rules compose
+with ``&`` and ``|``; those that hold tensors move with ``.to`` and choose rows with ``.select``.
+They are never compared or hashed. `prepare` turns a rule into the cheapest form that a kernel can
+use.
 """
 
 from __future__ import annotations
