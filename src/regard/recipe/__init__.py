@@ -1,8 +1,9 @@
 """Recipes: a TOML file that says all of a run, typed, strict and resolved."""
 
 from regard.recipe.compare import as_settings, carry_on, differences
-from regard.recipe.files import builtin_names, builtin_text
+from regard.recipe.files import builtin_names, builtin_text, recipe_text
 from regard.recipe.recipe import Recipe
+from regard.recipe.schema import json_schema, markdown_table
 from regard.recipe.sections import (
     Checkpoint,
     Data,
@@ -35,4 +36,7 @@ __all__ = [
     "builtin_text",
     "carry_on",
     "differences",
+    "json_schema",
+    "markdown_table",
+    "recipe_text",
 ]

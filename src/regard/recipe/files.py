@@ -22,6 +22,11 @@ def builtin_text(name: str) -> str:
     return (resources.files("regard") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
 
 
+def recipe_text(recipe: str | os.PathLike[str]) -> str:
+    """The text of a recipe as it is written, its comments included."""
+    return read_recipe(recipe)[1]
+
+
 def read_recipe(recipe: str | os.PathLike[str]) -> tuple[str, str, Path]:
     """Name, text and base directory of a recipe."""
     path = Path(recipe)

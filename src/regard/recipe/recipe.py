@@ -199,9 +199,17 @@ class Recipe(RecipeModel):
         self._check_task()
         config = self.model_config_for(decided)
         kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
-        made = self.model_copy(update={"model": {"family": self.family, **kept, **plain(config)}})
+        model = {"family": self.family, **kept, **plain(config)}
+        made = self.model_copy(update={"model": model})
         made._settled = True
         return made
+
+    def spelled_out(self) -> Self:
+        """Everything said that can be before there are data: `resolved`, without vocabulary."""
+        stand_in = self._stand_in()
+        made = self.resolved(stand_in)
+        model = {key: value for key, value in made.model.items() if key not in stand_in}
+        return made.model_copy(update={"model": model})
 
     # Stage one
 
