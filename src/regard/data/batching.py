@@ -61,9 +61,9 @@ def plan(
             where="training.batch_measure",
             hint=f"known: {', '.join(get_args(Measure))}",
         )
-    lengths = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
     if not len(lengths):
         return []
+    lengths = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
     cost = _single_costs(lengths, measure)
     if cost.max() > budget:
         raise OverBudgetError(int(cost.argmax()), int(cost.max()), budget)

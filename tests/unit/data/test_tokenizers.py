@@ -113,11 +113,29 @@ def test_text_that_spells_specials_is_learned_as_text() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(texts=st.lists(st.text(max_size=30), max_size=5))
-@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(
+        st.text(max_size=30) | st.text(alphabet=" aÄbΣı'sn.,1▁\u00a0\u0300#<>", max_size=30),
+        max_size=5,
+    )
+)
+@settings(max_examples=60, deadline=None)
 def test_batch_equals_single(kind: str, texts: list[str]) -> None:
     tokenizer = cached(kind)
     assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+
+
+def test_batches_of_real_kind_equal_single(trained: dict[str, Tokenizer]) -> None:
+    texts = [*WORDS, *STRANGE, *(word for text in WORDS for word in text.split())]
+    for tokenizer in trained.values():
+        for _ in range(2):  # the words are known the second time
+            assert tokenizer.encode_batch(texts) == [tokenizer.encode(text) for text in texts]
+        rows = tokenizer.encode_batch(texts[:1] * 2)
+        rows[0].append(7)  # rows are the caller's: changing one changes nothing else
+        assert rows[1] == tokenizer.encode(texts[0])
+        rows = tokenizer.encode_batch(["the"])
+        rows[0].append(7)
+        assert tokenizer.encode_batch(["the"])[0] == tokenizer.encode("the")
 
 
 _CACHE: dict[str, Tokenizer] = {}

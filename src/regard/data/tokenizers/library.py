@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, Self
 
 from regard.data.tokenizers.base import SPECIALS, Tokenizer, TokenizerSettings, define
@@ -14,6 +15,15 @@ MIN_COUNT = 2
 
 SPELLED = r"<(?=(?:pad|s|/s|unk|0x[0-9A-F]{2})>)"
 """The first character of a text's own ``<s>`` or ``<0x0A>``, which must not become the token."""
+
+
+_MOST_WORDS = 300_000
+
+
+def _has_plain_spaces(text: str) -> bool:
+    """Whether the only white space is single spaces between words."""
+    # What is printable has no white space but U+0020.
+    return bool(text) and text.isprintable() and "  " not in text and text == text.strip(" ")
 
 
 class LibraryTokenizer(Tokenizer):
@@ -27,13 +37,37 @@ class LibraryTokenizer(Tokenizer):
             self._library = Library.from_str(json.dumps(definition))
         except Exception as error:  # the library raises bare Exception
             raise ValueError(str(error)) from error
+        self._words: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        batch = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
+        # All kinds here cut before each space and encode the parts alone, so a text is its words,
+        # and words recur: looking them up is several times as fast as the library.
+        split = {n: text.split(" ") for n, text in enumerate(texts) if _has_plain_spaces(text)}
+        words = self._known_words(set(chain.from_iterable(split.values())))
+        others = [text for n, text in enumerate(texts) if n not in split]
+        rest = iter(self._encode_all(others))
+        return [
+            list(chain.from_iterable(map(words.__getitem__, split[n])))
+            if n in split
+            else next(rest)
+            for n in range(len(texts))
+        ]
+
+    def _known_words(self, wanted: set[str]) -> dict[str, list[int]]:
+        words = self._words
+        if len(words) > _MOST_WORDS:
+            words = {}
+        missing = sorted(word for word in wanted if word not in words)
+        words.update(zip(missing, self._encode_all(missing), strict=True))
+        self._words = words
+        return words
+
+    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+        batch = self._library.encode_batch_fast(texts, add_special_tokens=False) if texts else []
         return [encoding.ids for encoding in batch]
 
     def _join(self, ids: list[int]) -> str:
