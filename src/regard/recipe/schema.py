@@ -87,7 +87,7 @@ def _kinds(spec: type[KindSpec]) -> Schema:
     tables = []
     for name in names:
         options = getattr(registry.kind(spec.group, name), "Options", None)
-        table = _dataclass(options) if options else {"type": "object", "properties": {}}
+        table: Schema = _dataclass(options) if options else {"type": "object", "properties": {}}
         table["properties"] = {"kind": {"const": name}, **table["properties"]}
         tables.append({**table, "required": ["kind"], "additionalProperties": False})
     return {"anyOf": [{"enum": names}, *tables]}

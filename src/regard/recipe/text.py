@@ -59,8 +59,9 @@ def value(text: str) -> Any:
 
 
 def line_of(text: str, key: Sequence[str]) -> int | None:
-    """The line where a key stands, or the nearest table around it that does; None for neither."""
-    best, table = (0, None), ()  # type: tuple[int, int | None], tuple[str, ...]
+    """The line where a key stands or something under it, else of the table around it, if any."""
+    wanted, table = tuple(key), ()  # type: tuple[str, ...], tuple[str, ...]
+    best: tuple[int, int | None] = (0, None)
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
             table = _parts(header[1])
@@ -69,8 +70,9 @@ def line_of(text: str, key: Sequence[str]) -> int | None:
             found = table + _parts(given[1])
         else:
             continue
-        if tuple(key[: len(found)]) == found and len(found) > best[0]:
-            best = (len(found), number)
+        shared = min(len(found), len(wanted))
+        if found[:shared] == wanted[:shared] and shared > best[0]:
+            best = (shared, number)
     return best[1]
 
 
