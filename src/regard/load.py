@@ -12,6 +12,7 @@ from regard import registry
 from regard.errors import RegardError
 from regard.recipe import Recipe
 from regard.run import Run
+from regard.training.device import choose_device
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -63,19 +64,6 @@ def open_task(
     opened.load_weights(model, checkpoint)
     dtype = dtype_of(precision or recipe.decoding.precision)
     return task, model.to(device=choose_device(device), dtype=dtype).eval()
-
-
-def choose_device(device: str) -> torch.device:
-    """``auto`` = a GPU where there is one.
-
-    Raises:
-        RegardError: for a device that is not there.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise RegardError("this machine has no GPU that torch can use", where=f"device {device}")
-    return torch.device(device)
 
 
 def dtype_of(precision: str) -> torch.dtype:

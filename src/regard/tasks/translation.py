@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Unpack, cast, overload
 
+import torch
 from torch import nn
 
 from regard import corpora, registry
@@ -277,20 +278,20 @@ class Translator:
             InputError: a text is longer than the model allows; it names which.
         """
         many = [texts] if isinstance(texts, str) else list(texts)
-        spec = with_options(self.decoding, options)
-        found = self.hypotheses(many, spec, prefix=prefix, batch_tokens=batch_tokens)
-        results: list[Any] = [row if spec.nbest > 1 else row[0].text for row in found]
+        found = self.ranked(many, prefix=prefix, batch_tokens=batch_tokens, **options)
+        results: list[Any] = [row if len(row) > 1 else row[0].text for row in found]
         return results[0] if isinstance(texts, str) else results
 
-    def hypotheses(
+    def ranked(
         self,
         texts: Sequence[str],
-        spec: DecodingSpec,
         *,
         prefix: str | Sequence[str] | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        **options: Unpack[DecodingOptions],
     ) -> list[list[Hypothesis]]:
-        """The ``nbest`` outputs of each text, best first."""
+        """The ``nbest`` outputs of each text, best first; arguments as `translate`'s."""
+        spec = with_options(self.decoding, options)
         rows = self.source_tokenizer.encode_batch(list(texts))
         longest = self._check_lengths(rows)
         filled = [number for number, row in enumerate(rows) if row]

@@ -1,0 +1,65 @@
+"""Inputs and outputs that the verbs share: texts from anywhere, files that are never lost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from regard.errors import InputError
+
+Write = Callable[[str], None]
+
+
+def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
+    """The texts given as arguments, or the lines of a file, or of standard input.
+
+    Raises:
+        InputError: for both at once, or for a terminal where nobody types.
+        DataError: for a file that is missing or not UTF-8.
+    """
+    from regard.data import read_lines
+
+    if words and file is not None:
+        raise InputError("give texts or a file, not both")
+    if words:
+        return iter(words)
+    if file is None and sys.stdin.isatty():
+        raise InputError(
+            "there is nothing to work on", hint="give a text in quotes, -i FILE, or pipe text in"
+        )
+    return read_lines(file or "-", allow_empty=True)
+
+
+def refuse_existing(path: Path | None) -> None:
+    """An output that is there already is never written over.
+
+    Raises:
+        InputError: naming it.
+    """
+    if path is not None and path.exists():
+        raise InputError(
+            "this file exists already", where=str(path), hint="name another, or remove it first"
+        )
+    if path is not None and not path.parent.is_dir():
+        raise InputError("there is no such directory", where=str(path.parent))
+
+
+@contextmanager
+def opened_output(path: Path | None) -> Iterator[Write]:
+    """Write lines to a new file, or to standard output.
+
+    Raises:
+        InputError: when the file exists.
+    """
+    if path is None:
+        yield _print
+        return
+    refuse_existing(path)
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        yield lambda line: print(line, file=file)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
