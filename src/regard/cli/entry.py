@@ -55,9 +55,10 @@ app = make_app(
     no_args_is_help=True,
     help="""Train Transformers, translate with them, and see what they do.
 
-    New here?  [bold]regard demo[/bold] shows it all in a few minutes.
-    With your own text:  [bold]regard new translation --help[/bold]""",
-    epilog="Each verb explains itself: regard VERB --help",
+    New here? `regard demo` shows it all in a few minutes.
+
+    With your own text, start with `regard new translation --help`""",
+    epilog="Each verb explains itself: `regard VERB --help`",
 )
 
 

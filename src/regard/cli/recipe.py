@@ -15,7 +15,7 @@ app = make_app(
     help="""Recipes: TOML files that say all of a run.
 
     A recipe is named wherever one is wanted, as a file or by its built-in name, and any of its keys
-    can be set behind it:  regard train multi30k-en-de training.seed=2""",
+    can be set behind it: `regard train multi30k-en-de training.seed=2`""",
 )
 
 
@@ -43,7 +43,7 @@ def show(
 ) -> None:
     """Print a recipe: as it is written, or with every key said.
 
-    A good start for one of your own:  regard recipe show multi30k-en-de > mine.toml
+    A good start for one of your own: `regard recipe show multi30k-en-de > mine.toml`
     """
     found = recipes.Recipe.load(recipe, settings)
     if resolved:
@@ -60,8 +60,8 @@ def schema(
 ) -> None:
     """Print the JSON schema of recipes, for editors that check and complete TOML.
 
-    With taplo or VS Code's "Even Better TOML": write it to a file, and open your recipe with
-    "#:schema ./recipe.schema.json".
+    For taplo and VS Code's "Even Better TOML", write it to a file, and let the first line of your
+    recipe be `#:schema ./recipe.schema.json`
     """
     found = recipes.json_schema()
     if markdown:

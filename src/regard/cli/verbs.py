@@ -53,7 +53,7 @@ def make_app(**settings: Any) -> typer.Typer:
     return typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
         context_settings={"help_option_names": ["-h", "--help"]},
         **settings,
     )
@@ -66,7 +66,7 @@ class Verbs(TyperGroup):
         super().__init__(**settings)
         for name, verb in VERBS.items():
             self.commands[name] = TyperCommand(
-                name, help=verb.help, rich_help_panel=verb.panel, rich_markup_mode="rich"
+                name, help=verb.help, rich_help_panel=verb.panel, rich_markup_mode="markdown"
             )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:

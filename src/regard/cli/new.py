@@ -1,0 +1,273 @@
+"""``regard new TASK``: a commented recipe for one's own data, sized to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from string import Template
+from typing import Annotated
+
+import typer
+
+from regard.cli.files import refuse_existing
+from regard.cli.output import write_new
+from regard.cli.verbs import make_app
+from regard.errors import DataError
+
+app = make_app(
+    no_args_is_help=True,
+    help="Write a commented recipe for data of your own, sized to them.",
+)
+
+SAMPLED = 20_000
+"""Lines whose words are counted; all lines are counted as lines."""
+
+
+@app.callback()
+def _tasks() -> None:
+    """A verb of its own for each task."""
+
+
+@app.command()
+def translation(
+    train_source: Annotated[Path, typer.Option(help="Texts to learn from, one a line.")],
+    train_target: Annotated[Path, typer.Option(help="Their translations, line by line.")],
+    valid_source: Annotated[Path, typer.Option(help="Other texts, to watch progress on.")],
+    valid_target: Annotated[Path, typer.Option(help="Their translations.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Recipe to write; a new file.")],
+    test_source: Annotated[Path | None, typer.Option(help="Texts to score at the end.")] = None,
+    test_target: Annotated[Path | None, typer.Option(help="Their translations.")] = None,
+) -> None:
+    """Write a recipe that trains a translation model on your text.
+
+    The files are plain text (.gz and .zst as well): line 7 of one is the translation of line 7 of
+    the other. The recipe's vocabulary, model and number of steps follow from how much text there
+    is; each has a comment, and everything can be changed.
+
+    Then `regard check recipe.toml`, and `regard train recipe.toml --run runs/first`
+    """
+    refuse_existing(output)
+    if (test_source is None) != (test_target is None):
+        raise typer.BadParameter("give --test-source and --test-target together")
+    splits = {"train": (train_source, train_target), "valid": (valid_source, valid_target)}
+    if test_source is not None and test_target is not None:
+        splits["test"] = (test_source, test_target)
+    counted = {name: measure(*pair) for name, pair in splits.items()}
+    text = write_recipe(splits, counted, choose(counted["train"]), output)
+    _check(text, output)
+    write_new(output, text)
+    typer.echo(f"wrote {output}")
+    typer.echo(f"next:  regard check {output}")
+    typer.echo(f"then:  regard train {output} --run runs/{output.stem}")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How much text there is.
+
+    Attributes:
+        pairs: lines of each side.
+        words: of a source and target line together, on average.
+    """
+
+    pairs: int
+    words: float
+
+
+def measure(source: Path, target: Path) -> Measured:
+    """Count a pair of files.
+
+    Raises:
+        DataError: for a file that is missing or no text, or for files of unequal length.
+    """
+    from regard.data.readers import count_lines, read_lines
+
+    words = [
+        _mean(len(line.split()) for line in islice(read_lines(path), SAMPLED))
+        for path in (source, target)
+    ]
+    lines = [count_lines(path) for path in (source, target)]
+    if lines[0] != lines[1]:
+        raise DataError(
+            f"{source} has {lines[0]:,} lines, {target} has {lines[1]:,}",
+            hint="line n of one file must be the translation of line n of the other",
+        )
+    return Measured(lines[0], sum(words))
+
+
+def _mean(values: Iterable[int]) -> float:
+    held = list(values)
+    return sum(held) / max(len(held), 1)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings that follow from the amount of text."""
+
+    vocab_size: int
+    preset: str
+    dropout: float
+    peak: float
+    warmup_steps: int
+    accumulate: int
+    max_steps: int
+    evaluate: int
+    epochs: float
+
+
+BATCH_TOKENS = 4096
+
+# Up to so many pairs: vocabulary, preset, dropout, peak rate, warm-up, accumulate, epochs aimed at,
+# steps at most. The second row is the published setting of Multi30k (29,000 pairs), the last the
+# paper's (4.5 million); between them as the field trains sets of such sizes (fairseq's IWSLT).
+_SIZES = (
+    (10_000, (2_000, "tiny", 0.3, 0.003, 400, 1, 60, 8_000)),
+    (60_000, (8_000, "tiny", 0.3, 0.005, 2_000, 2, 80, 8_000)),
+    (500_000, (10_000, "base", 0.3, 0.0005, 4_000, 2, 40, 50_000)),
+    (2_000_000, (24_000, "base", 0.1, 0.0007, 4_000, 8, 30, 100_000)),
+    (None, (32_000, "base", 0.1, 0.0007, 4_000, 12, 20, 100_000)),
+)
+
+
+def choose(train: Measured) -> Choice:
+    """Vocabulary, model and horizon for so much text."""
+    row = next(row for limit, row in _SIZES if limit is None or train.pairs <= limit)
+    vocab_size, preset, dropout, peak, warmup, accumulate, epochs, most = row
+    # Subword pieces are about a third more than words; each text gets its end token.
+    tokens = train.pairs * (train.words * 1.35 + 2)
+    steps = max(1, round(tokens / (BATCH_TOKENS * accumulate)))
+    horizon = min(most, max(_round(steps * epochs), 500))
+    return Choice(
+        vocab_size=vocab_size,
+        preset=preset,
+        dropout=dropout,
+        peak=peak,
+        warmup_steps=min(warmup, _round(horizon / 4)),
+        accumulate=accumulate,
+        max_steps=horizon,
+        evaluate=max(50, min(_round(horizon / 20), 5_000)),
+        epochs=horizon / steps,
+    )
+
+
+def _round(value: float) -> int:
+    """A number that a person would write: one or two digits and zeros, at least 10."""
+    unit = int(10 ** max(1, len(str(int(value))) - 2))
+    return max(unit, round(value / unit) * unit)
+
+
+_RECIPE = Template("""\
+# Translation, written by `regard new` for $pairs pairs of $words words (both sides together).
+#
+#   regard check $name          try everything before the first step
+#   regard train $name --run runs/$stem
+#   regard translate runs/$stem "…"
+#
+# All keys with their meanings: regard recipe schema --markdown
+
+task = "translation"
+
+[data]                       # paths are relative to this file; .gz and .zst may stay packed
+$data
+max_length = 256             # tokens; longer pairs are left out, and counted
+
+[tokenizer]
+kind = "bpe"                 # or unigram, wordpiece, bytes, chars; words for segmented text
+vocab_size = $vocab_size
+joint = true                 # one vocabulary for both; if false, model.tie = "target" as well
+
+[model]
+preset = "$preset"              # tiny, base or big
+embedding.dropout = $dropout      # less text wants more dropout
+layer.dropout = $dropout
+
+[objective]
+label_smoothing = 0.1
+
+[training]
+max_steps = $max_steps            # about $epochs times through the data
+batch_tokens = $batch_tokens          # of one micro-batch; less, if memory runs out
+accumulate = $accumulate               # micro-batches of a step
+clip_norm = 1.0
+patience = 10                # stop after so many evaluations without a better one
+seed = 1
+
+[training.optimizer]
+kind = "adam"
+
+[training.schedule]
+kind = "inverse_sqrt"
+peak = $peak               # highest learning rate; halve it if the loss jumps
+warmup_steps = $warmup_steps
+
+[training.checkpoint]
+every_steps = $evaluate
+keep = 5
+average = 5                  # the mean of the last five is what translates
+
+[evaluation]
+every_steps = $evaluate
+metric = "loss"              # or bleu
+samples = 3
+
+[decoding]
+beam = 5
+length_penalty = { kind = "power", alpha = 1.0 }
+""")
+
+
+def write_recipe(
+    splits: dict[str, tuple[Path, Path]],
+    counted: dict[str, Measured],
+    choice: Choice,
+    output: Path,
+) -> str:
+    """The recipe's text."""
+    base = output.absolute().parent
+    data = [
+        f"# {counted[name].pairs:,} pairs\n"
+        f"{name} = {{ source = {_quoted(source, base)}, target = {_quoted(target, base)} }}"
+        for name, (source, target) in splits.items()
+    ]
+    train = counted["train"]
+    text = _RECIPE.substitute(
+        vars(choice)
+        | {
+            "pairs": f"{train.pairs:,}",
+            "words": f"{train.words:.0f}",
+            "name": output.name,
+            "stem": output.stem,
+            "data": "",
+            "batch_tokens": BATCH_TOKENS,
+            "epochs": f"{choice.epochs:.0f}",
+        }
+    )
+    head, mark, rest = "".join(map(_aligned, text.splitlines(keepends=True))).partition("[data]")
+    comment, _, rest = rest.partition("\n")
+    return f"{head}{mark}{comment}\n" + "\n".join(data) + rest
+
+
+def _aligned(line: str) -> str:
+    """A setting with its comment at one column."""
+    setting, mark, comment = line.partition("  # ")
+    return f"{setting.rstrip():<28} # {comment.lstrip()}" if mark and setting.strip() else line
+
+
+def _quoted(path: Path, base: Path) -> str:
+    """A path as TOML, relative to the recipe where it lies beside or below it."""
+    shown = os.path.relpath(path.absolute(), base)
+    if shown.startswith(os.pardir):
+        shown = str(path.absolute())
+    escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _check(text: str, output: Path) -> None:
+    """What is written must load."""
+    from regard.recipe import Recipe
+    from regard.recipe.text import parse
+
+    Recipe.from_settings(parse(text, str(output)))
