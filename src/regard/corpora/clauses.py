@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import NamedTuple
 
+from regard.corpora.circumstances import CircumstanceSampler, Mood
 from regard.corpora.grammar import (
     Clause,
     ClauseKind,
-    Clock,
     Combination,
     Name,
     NounPhrase,
     Phrase,
-    Prepositional,
     Pronoun,
     Relative,
     Tense,
-    Time,
     person,
     verb_clause,
 )
 from regard.corpora.lexicon import (
-    CITIES,
     MODALS,
-    Adverb,
-    Modal,
     Noun,
     Verb,
     adjectives,
-    adverbs,
     copula,
     nouns,
-    prepositions,
     verbs,
 )
-from regard.corpora.phrases import PLAIN, RICH, PhraseSampler, Style, nouns_of, weighted
+from regard.corpora.phrases import PLAIN, PhraseSampler, Style, nouns_of, weighted
 
 _FRAMES = weighted(
     intransitive=13, position=9, motion=9, travel=2, transitive=40, dative=9, ditransitive=9,
@@ -46,84 +38,6 @@ _FRAMES = weighted(
 _PRONOUNS = tuple(Pronoun(word) for word in ("I", "I", "you", "you", "he", "she", "we", "they"))
 _IT = Pronoun("it")
 _WEATHER = ("cold", "warm", "hot", "dark")
-# Verbs of states, told without a time, a place or a companion.
-_STATES = frozenset(
-    [
-        "live",
-        "need",
-        "have",
-        "know",
-        "love",
-        "trust",
-        "believe",
-        "understand",
-        "belong",
-        "forget",
-        "lose",
-    ]
-)
-_WITHOUT_PLACE = frozenset(["get up", "come back", "depart", "rain", "snow", "send", "bring back"])
-_COMPANY = frozenset(
-    [
-        "cook",
-        "eat",
-        "drink",
-        "visit",
-        "clean",
-        "repair",
-        "read",
-        "order",
-        "wash",
-        "write",
-        "tidy up",
-    ]
-)
-_FOR = frozenset(
-    [
-        "buy",
-        "cook",
-        "order",
-        "write",
-        "carry",
-        "sing",
-        "work",
-        "repair",
-        "wash",
-        "steal",
-        "clean",
-        "open",
-        "bring back",
-        "pick up",
-    ]
-)
-_MEALS = frozenset(["eat", "drink", "order", "cook"])
-
-
-@dataclass(frozen=True, slots=True)
-class Mood:
-    """What a clause is drawn for.
-
-    Args:
-        alone: it is the only clause of its sentence: richer, and free to say "it".
-    """
-
-    kind: ClauseKind
-    tense: Tense
-    modal: Modal | None
-    negated: bool
-    alone: bool
-
-    @property
-    def style(self) -> Style:
-        return RICH if self.alone else PLAIN
-
-
-class Circumstances(NamedTuple):
-    """Manner, frequency and time of a clause."""
-
-    manner: Adverb | None
-    frequency: Adverb | None
-    time: Time | None
 
 
 class ClauseSampler:
@@ -133,6 +47,7 @@ class ClauseSampler:
         self.random = random
         self.allowed = allowed
         self.phrases = PhraseSampler(random, allowed)
+        self.around = CircumstanceSampler(self.phrases)
         self.pick, self.chance = self.phrases.pick, self.phrases.chance
         self.frames: dict[str, list[Verb]] = {}
         people = frozenset(["person"])
@@ -145,10 +60,6 @@ class ClauseSampler:
             self.objects[verb] = nouns_of("verb-object", verb, verb.objects, allowed)
             self._receivers[verb] = nouns_of("verb-receiver", verb, people, allowed)
         self.described = [noun for noun in nouns().values() if self.phrases.modifiers[noun]]
-        self._adverbs: dict[str, list[Adverb]] = {}
-        for adverb in adverbs().values():
-            self._adverbs.setdefault(adverb.group, []).append(adverb)
-        self._cities = [Name(english, german) for english, german in CITIES.items()]
         self._moods = [a for a in adjectives().values() if "person" in a.kinds]
 
     def mood(self, kind: ClauseKind, *, tense: Tense | None = None, alone: bool = False) -> Mood:
@@ -176,6 +87,7 @@ class ClauseSampler:
         direct: Phrase | None = None,
     ) -> Clause:
         """A clause in the mood; a verb, subject or object that is given is kept."""
+        free = verb is None and subject is None and direct is None
         if verb is None:
             frame = _FRAMES.draw(self.random)
             while subject is not None and frame in ("weather", "belonging", "copula"):
@@ -188,22 +100,27 @@ class ClauseSampler:
                 mood = replace(mood, modal=None)
             verb = self.verb(mood, frame)
         subject = subject or self.subject(verb, mood)
-        tense = "present" if _looks_present(verb, mood, subject) else mood.tense
+        while _same_noun(subject, direct):
+            subject = self.subject(verb, mood)
+        if _looks_present(verb, mood, subject):
+            if free:
+                return self.clause(mood)
+            mood = replace(mood, tense="present")
         direct = direct or self._direct(verb, subject, mood)
-        partner, place = self._company(verb, subject, direct, mood)
+        partner, place = self.around.company(verb, subject, direct, mood)
         return Clause(
             subject,
             verb,
-            tense,
+            mood.tense,
             mood.modal,
             mood.negated,
             direct,
             self._indirect(verb, subject, direct, mood),
             None,
-            self._goal(verb, subject, direct, mood),
+            self.around.goal(verb, subject, direct, mood),
             partner,
             place,
-            *self._circumstances(verb, subject, mood, tense),
+            *self.around.circumstances(verb, subject, mood),
         )
 
     def description(self, mood: Mood) -> Clause:
@@ -227,7 +144,7 @@ class ClauseSampler:
             if predicate in subject.adjectives:
                 subject = replace(subject, adjectives=())
         calm = Mood(mood.kind, tense, None, mood.negated, mood.alone)
-        _, frequency, time = self._circumstances(verb, subject, calm, tense)
+        _, frequency, time = self.around.circumstances(verb, subject, calm)
         return Clause(
             subject,
             verb,
@@ -243,7 +160,7 @@ class ClauseSampler:
         modal = mood.modal if mood.modal and mood.modal.english in ("will", "may") else None
         calm = Mood(mood.kind, mood.tense, modal, mood.negated, mood.alone)
         verb = self.verb(calm, "weather")
-        _, frequency, time = self._circumstances(verb, _IT, calm, calm.tense)
+        _, frequency, time = self.around.circumstances(verb, _IT, calm)
         return Clause(_IT, verb, calm.tense, modal, calm.negated, frequency=frequency, time=time)
 
     def somebody(self, style: Style) -> NounPhrase | Name:
@@ -315,92 +232,10 @@ class ClauseSampler:
             name = self.phrases.name()
         return name
 
-    def _goal(
-        self, verb: Verb, subject: Phrase, direct: Phrase | None, mood: Mood
-    ) -> Prepositional | None:
-        """The place or direction that the verb asks for."""
-        if verb.frame not in ("position", "motion", "travel", "placement"):
-            return None
-        phrases = self.phrases
-        drawn = self.random.random()
-        moves = verb.frame in ("motion", "travel")
-        city = {"live": 0.35, "travel": 0.65, "drive": 0.2}.get(verb.name, 0.0)
-        if drawn < city:
-            use = ("to", "nach+dative") if moves else ("in", "in+dative")
-            return Prepositional(prepositions()[use], self.pick(self._cities))
-        noun = direct.noun if isinstance(direct, NounPhrase | Relative) else None
-        if noun is None and isinstance(subject, NounPhrase | Relative):
-            noun = subject.noun
-        if verb.frame == "motion" and drawn > 0.84:
-            return phrases.partner("to", PLAIN, subject, sure=mood.negated)
-        if verb.frame == "motion" and drawn > 0.72:
-            uses = phrases.sources
-        elif verb.frame == "placement":
-            uses = phrases.placing
-        elif verb.frame == "position":
-            uses = phrases.homes if verb.name == "live" else phrases.rest
-            if isinstance(subject, NounPhrase | Relative) and _lies(subject.noun):
-                uses = phrases.spots
-        else:
-            uses = phrases.roads if verb.name in ("drive", "travel") else phrases.motion
-        return phrases.place(uses, mood.style, sure=mood.negated, but=noun)
 
-    def _company(
-        self, verb: Verb, subject: Phrase, direct: Phrase | None, mood: Mood
-    ) -> tuple[Prepositional | None, Prepositional | None]:
-        """A companion, a purpose or what goes with a meal; else, sometimes, a place."""
-        if verb.base in _STATES or verb.frame == "belonging":
-            return None, None
-        phrases, sure = self.phrases, mood.negated
-        drawn = self.random.random() * (1.0 if mood.alone else 2.0)
-        if verb.name in _MEALS and isinstance(direct, NounPhrase) and drawn < 0.35:
-            word = "with" if self.chance(0.7) else "without"
-            return phrases.side_dish(word, direct.noun), None
-        if drawn < 0.2:
-            if verb.name in _FOR and self.chance(0.5):
-                return phrases.partner("for", PLAIN, subject, sure=sure), None
-            still = verb.frame in ("intransitive", "position", "motion", "travel")
-            if _alive(subject) and (still or verb.name in _COMPANY):
-                word = "with" if self.chance(0.65) else "without"
-                return phrases.partner(word, PLAIN, subject, sure=sure), None
-        settled = ("position", "motion", "travel", "placement")
-        if drawn < 0.45 and verb.frame not in settled and verb.name not in _WITHOUT_PLACE:
-            taken = direct.noun if isinstance(direct, NounPhrase | Relative) else None
-            return None, phrases.place(phrases.scenes, mood.style, sure=sure, but=taken)
-        return None, None
-
-    def _circumstances(
-        self, verb: Verb, subject: Phrase, mood: Mood, tense: Tense
-    ) -> Circumstances:
-        manner = frequency = time = None
-        if verb.manners and not mood.negated and self.chance(0.3):
-            manner = self.pick([a for group in sorted(verb.manners) for a in self._adverbs[group]])
-        if verb.base in _STATES:
-            return Circumstances(manner, None, None)
-        wishes = mood.modal is not None and mood.modal.english in ("want", "would like")
-        nobody = isinstance(subject, NounPhrase) and subject.determiner == "no"
-        if not mood.negated and not wishes and not nobody and self.chance(0.1):
-            return Circumstances(manner, self.pick(self._adverbs["frequency"]), None)
-        # "kommt heute früh an" would mean this morning; nicht and a time compete for one place
-        hour = manner is not None and manner.group == "hour"
-        crowded = hour or (mood.negated and not (mood.alone and mood.kind == "statement"))
-        if not crowded and self.chance(0.48 if mood.alone else 0.14):
-            time = self._time(mood, tense)
-        return Circumstances(manner, frequency, time)
-
-    def _time(self, mood: Mood, tense: Tense) -> Time:
-        drawn = self.random.random()
-        if drawn < 0.12:
-            return Clock(1 + int(self.random.random() * 12))
-        if drawn < 0.3 and mood.alone:
-            word = self.pick(("before", "after", "during"))
-            uses = {"before": "vor+dative", "after": "nach+dative", "during": "während+genitive"}
-            noun = self.pick(self.phrases.events[word])
-            drawn_phrase = self.phrases.noun_phrase(noun, "governed", PLAIN, sure=True)
-            phrase = replace(drawn_phrase, plural=False)
-            return Prepositional(prepositions()[word, uses[word]], phrase)
-        group = "future" if mood.modal is not None else tense
-        return self.pick(self._adverbs["any" if drawn < 0.66 else group])
+def _same_noun(one: Phrase | None, other: Phrase | None) -> bool:
+    nouns_in = (NounPhrase, Relative)
+    return isinstance(one, nouns_in) and isinstance(other, nouns_in) and one.noun is other.noun
 
 
 def _bare(phrase: Phrase | None) -> bool:
@@ -408,16 +243,6 @@ def _bare(phrase: Phrase | None) -> bool:
     if not isinstance(phrase, NounPhrase):
         return False
     return phrase.determiner == "bare" or (phrase.determiner == "a" and phrase.plural)
-
-
-def _lies(noun: Noun) -> bool:
-    return noun.kind in ("text", "cloth", "thing", "dish", "case")
-
-
-def _alive(phrase: Phrase) -> bool:
-    if isinstance(phrase, NounPhrase | Relative):
-        return phrase.noun.kind in ("person", "animal")
-    return phrase != _IT
 
 
 def _looks_present(verb: Verb, mood: Mood, subject: Phrase) -> bool:

@@ -221,7 +221,7 @@ class PhraseSampler:
         words = self.adjectives(noun, style)
         if kind == "my":
             kind = self.pick(_POSSESSIVES)
-        elif kind == "the" and count is None and noun.kind in _OWNED and self.chance(0.12):
+        elif kind == "the" and count is None and noun.kind in _OWNED and self.chance(0.22):
             return NounPhrase(noun, "the", plural, words[:1], owner=self.owner())
         return NounPhrase(noun, kind, plural, words, count)
 

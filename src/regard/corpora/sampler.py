@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
-from regard.corpora.clauses import ClauseSampler, Mood
+from regard.corpora.circumstances import Mood
+from regard.corpora.clauses import ClauseSampler
 from regard.corpora.grammar import (
     Clause,
     Combination,
@@ -122,6 +123,8 @@ class Sampler:
         tense: Tense = "past" if conjunction != "if" and self.chance(0.35) else "present"
         main = self.clauses.clause(self.clauses.mood("statement", tense=tense))
         minor = self.clauses.mood("subordinate", tense=tense)
+        if conjunction == "if" and minor.modal is not None and minor.modal.english == "will":
+            minor = replace(minor, modal=None)
         if self.chance(0.12):
             return Subordinated(main, conjunction, self.clauses.weather(minor), reverse)
         return Subordinated(main, conjunction, self.clauses.clause(minor), reverse)
