@@ -31,6 +31,9 @@ DPI = 150
 LABEL_POINTS = 6.5
 INCHES_PER_LABEL = 0.115
 LONGEST_LABEL = 14
+WIDEST = 30
+"""Inches up to which the views stand side by side."""
+
 ANNOTATED = 14
 """Tokens up to which a single head's cells carry their numbers."""
 
@@ -49,7 +52,7 @@ def draw(picture: Picture, *, view: str | None = None) -> Figure:
     chosen = list(names) if view is None else [_known(view, names)]
     blocks = [found.views()[names[name]] for name in chosen]  # type: ignore[index]
     sizes = [_block_size(found, block) for block in blocks]
-    across = sum(width for width, _ in sizes) <= 22
+    across = sum(width for width, _ in sizes) <= WIDEST
     width = sum(w for w, _ in sizes) if across else max(w for w, _ in sizes)
     height = max(h for _, h in sizes) if across else sum(h for _, h in sizes)
     figure = _figure(width, height + 0.8)
@@ -279,10 +282,14 @@ def _short(word: str) -> str:
 
 
 def _titles(figure: Figure, picture: Picture, height: float) -> None:
-    limit = max(30, int(figure.get_figwidth() * 11))
-    text = picture.text + (f"  →  {picture.target}" if picture.target else "")
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    """The text, the answer under it and the loss, in the head of the figure."""
     assert picture.trace is not None
-    note = "" if picture.trace.loss is None else f"loss {picture.trace.loss:.3f} nats a token"
-    _plain(figure.text(0.15 / figure.get_figwidth(), 1 - 0.32 / height, text, size=13, color=INK))
-    figure.text(0.15 / figure.get_figwidth(), 1 - 0.58 / height, note, size=9, color=SOFT)
+    width = figure.get_figwidth()
+    loss = "" if picture.trace.loss is None else f"   (loss {picture.trace.loss:.3f} nats a token)"
+    lines = [(picture.text, INK, 0.32)]
+    if picture.target:
+        lines.append((f"→ {picture.target}{loss}", ACCENT, 0.6))
+    for text, color, down in lines:
+        limit = max(30, int(width * 9))
+        text = text if len(text) <= limit else text[: limit - 1] + "…"
+        _plain(figure.text(0.2 / width, 1 - down / height, text, size=13, color=color))

@@ -25,6 +25,7 @@ SCALE = 1000
 
 HIDDEN = -1
 FRAME_HEIGHT = 860
+SCRIPTS = ("positions.js", "page.js")
 
 
 def page(picture: Picture) -> str:
@@ -36,11 +37,11 @@ def page(picture: Picture) -> str:
         "title": html.escape(f"{_short(title)} · regard"),
         "style": (assets / "page.css").read_text(encoding="utf-8"),
         "data": _json(data(picture)),
-        "script": (assets / "page.js").read_text(encoding="utf-8"),
+        "script": "\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     for name, text in parts.items():
         document = document.replace(f"<!--{name}-->", text, 1)
-    return document
+    return document.encode("utf-8", "replace").decode("utf-8")
 
 
 def frame(picture: Picture) -> str:
