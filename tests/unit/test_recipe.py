@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 
@@ -356,6 +357,34 @@ class TestDefaults:
         assert as_settings(recipe.decoding, DecodingSpec, where="decoding") == DecodingSpec()
         fields = set(DecodingSpec.__dataclass_fields__) | {"precision"}
         assert set(type(recipe.decoding).model_fields) == fields
+
+    def test_training_keys_and_defaults_are_those_of_the_loop(self):
+        from regard.training import TrainingSettings
+
+        recipe = Recipe.load("demo")
+        settings = as_settings(recipe.training, TrainingSettings, where="training")
+        assert settings.max_steps == recipe.training.max_steps
+        bare = Recipe.from_settings({"task": "translation", "training": {"max_steps": 1}})
+        ours = {**bare.training.model_dump(), "evaluation": bare.evaluation.model_dump()}
+        defaults = dataclasses.asdict(TrainingSettings(max_steps=1, batch_tokens=4096))
+        for rhythm in (ours["checkpoint"], ours["evaluation"]):
+            assert rhythm.pop("every_epochs") == 1  # None there, and taken as 1
+        for key, value in recipe_leaves(ours):
+            assert leaf(defaults, key) == value, key
+
+
+def recipe_leaves(table, prefix=()):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from recipe_leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def leaf(table, key):
+    for part in key:
+        table = table[part]
+    return table
 
 
 class TestCompare:

@@ -218,8 +218,6 @@ class Recipe(RecipeModel):
         if "family" in self.model:
             names.append(("families", ("model", "family"), str(self.model["family"])))
         for group, path in NAMED:
-            if group not in registry.KINDS:
-                continue
             held: Any = self
             for part in path:
                 held = getattr(held, part)
