@@ -50,6 +50,10 @@ KINDS: dict[str, dict[str, str]] = {
     "objectives": {
         "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
     },
+    "optimizers": {
+        "adam": "regard.training.optimizers:adam",
+        "adamw": "regard.training.optimizers:adamw",
+    },
     "patterns": {
         "full": "regard.nn.masks:Full",
     },
@@ -57,6 +61,14 @@ KINDS: dict[str, dict[str, str]] = {
         "none": "regard.nn.positions.scheme:NoPositions",
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
         "learned": "regard.nn.positions.learned:Learned",
+    },
+    "schedules": {
+        "noam": "regard.training.schedules:noam",
+        "inverse_sqrt": "regard.training.schedules:inverse_sqrt",
+        "cosine": "regard.training.schedules:cosine",
+        "linear": "regard.training.schedules:linear",
+        "constant": "regard.training.schedules:constant",
+        "wsd": "regard.training.schedules:wsd",
     },
     "tokenizers": {
         "bpe": "regard.data.tokenizers.library:BpeTokenizer",

@@ -1,0 +1,311 @@
+"""The run directory: all that one training leaves behind, moved by copying it.
+
+recipe.toml       the resolved recipe            metrics.jsonl   figures, a JSON object a line
+tokenizer.json    text to tokens                 tensorboard/    the same for TensorBoard
+checkpoints/      step-000500/ …                 log.txt         what happened, in words
+best              which checkpoint is            environment.json  what it was trained on
+README.md         a model card
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from regard.errors import CheckpointError, RunError
+from regard.training import (
+    Checkpoint,
+    CheckpointStore,
+    Listener,
+    MetricsWriter,
+    TensorBoardWriter,
+    TextWriter,
+    load_weights,
+    mean_weights,
+    weights_for_use,
+)
+from regard.training.files import write_json, write_text
+
+FORMAT = 1
+RECIPE, TOKENIZER, ENVIRONMENT, CARD = (
+    "recipe.toml",
+    "tokenizer.json",
+    "environment.json",
+    "README.md",
+)
+MATTERS = ("machine", "torch", "threads", "ranks", "precision", "device")
+"""Of the environment: where one differs, a resumed run may round otherwise."""
+
+
+class Run:
+    """A run directory.
+
+    `create` begins one, `open` reads one. A process that writes to it holds `lock`.
+
+    Attributes:
+        path: the directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, resume: bool = False) -> Self:
+        """Make the directory and lock it for this process.
+
+        Args:
+            path: a new or empty directory; with ``resume`` also one with a run in it.
+            resume: whether the run may be there already.
+
+        Raises:
+            RunError: it holds files already, is in use, or cannot be written.
+        """
+        run = cls(Path(path))
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            there = [one.name for one in run.path.iterdir() if not one.name.startswith(".")]
+        except OSError as error:
+            raise run._unwritable(error) from error
+        if there and not resume:
+            raise RunError(
+                "there are files in this directory already",
+                where=str(path),
+                hint="give another directory, or --resume to go on with the run in it",
+            )
+        if there and not {RECIPE, TOKENIZER, ENVIRONMENT, "checkpoints", "log.txt"} & set(there):
+            raise RunError(
+                "this directory holds something else than a run",
+                where=str(path),
+                hint="give another directory",
+            )
+        run.lock()
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """A run that is there, to be read.
+
+        Raises:
+            RunError: the directory is missing or no run, or was written by a newer regard.
+        """
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise RunError("there is no such run", where=str(path), hint="see: regard runs DIR")
+        if not (run.path / RECIPE).exists():
+            raise RunError(
+                f"this is no run: it has no {RECIPE}",
+                where=str(path),
+                hint="a run is the directory that `regard train --run DIR` writes",
+            )
+        written = run.environment().get("format", FORMAT)
+        if written > FORMAT:
+            raise RunError(
+                f"was written by a newer regard (format {written})",
+                where=str(path),
+                hint="upgrade with: pip install --upgrade regard",
+            )
+        return run
+
+    # Writing
+
+    def lock(self) -> None:
+        """Keep other processes from writing here until this one ends or calls `unlock`.
+
+        Raises:
+            RunError: another one does, or the directory cannot be written.
+        """
+        if self._lock is not None:
+            return
+        try:
+            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            import fcntl
+
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:  # Windows has no flock
+            pass
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                "another process is training this run",
+                where=str(self.path),
+                hint="wait for it or stop it; two would spoil each other's files",
+            ) from None
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.unlock()
+
+    def write_recipe(self, text: str) -> None:
+        """Keep the resolved recipe."""
+        self.write(RECIPE, text)
+
+    def write_card(self, text: str) -> None:
+        """Write the model card."""
+        self.write(CARD, text)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file whole or not at all.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            write_text(self.path / name, text)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def record_environment(self, facts: Mapping[str, Any]) -> list[str]:
+        """Keep what the run is trained on; a sentence for each thing that was otherwise before.
+
+        Args:
+            facts: what was chosen: ``precision``, ``threads``, ``ranks``, ``device``.
+        """
+        now = {"format": FORMAT, **machine(), **facts}
+        before = self.environment()
+        if before == now:
+            return []
+        try:
+            write_json(self.path / ENVIRONMENT, now)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return [
+            f"{key} was {before[key]} and is now {now.get(key)}: the last bits may differ"
+            for key in MATTERS
+            if before and before.get(key) is not None and before[key] != now.get(key)
+        ]
+
+    def listeners(self, *, tensorboard: bool = True) -> list[Listener]:
+        """What writes the run's files; TensorBoard's where its package is installed."""
+        made: list[Listener] = [
+            MetricsWriter(self.path / "metrics.jsonl"),
+            TextWriter(self.path / "log.txt"),
+        ]
+        if tensorboard:
+            with suppress(importlib.metadata.PackageNotFoundError):
+                importlib.metadata.version("tensorboard")
+                made.append(TensorBoardWriter(self.path / "tensorboard"))
+        return made
+
+    # Reading
+
+    @property
+    def store(self) -> CheckpointStore:
+        """The run's checkpoints."""
+        return CheckpointStore(self.path / "checkpoints", best_file=self.path / "best")
+
+    def environment(self) -> dict[str, Any]:
+        """What the run was trained on; empty before it began."""
+        try:
+            return dict(json.loads((self.path / ENVIRONMENT).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"cannot be read: {error}", where=str(self.path / ENVIRONMENT)
+            ) from error
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a last one that is being written is left out."""
+        path = self.path / "metrics.jsonl"
+        found = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with suppress(ValueError):
+                    found.append(json.loads(line))
+        return found
+
+    def checkpoint(self, which: int | str = "last") -> Checkpoint:
+        """A checkpoint by its step, ``last`` or ``best``; its checksums are checked.
+
+        Raises:
+            CheckpointError: there is none such, or it is damaged.
+        """
+        if which == "last" or which == "best":
+            return self.store.get(which)
+        if isinstance(which, str) and not which.isdecimal():
+            raise CheckpointError(
+                f"there is no checkpoint {which!r}", hint="give last, best or a step"
+            )
+        return self.store.get(int(which))
+
+    def weights(self, which: int | str = "auto") -> dict[str, Tensor]:
+        """Weights for use, by name, float32.
+
+        Args:
+            which: ``auto`` (the mean of the last k where the recipe asks for it, else the best,
+                else the newest), ``best``, ``last`` or a step. Where a checkpoint holds a moving
+                average, that is meant.
+
+        Raises:
+            CheckpointError: there is none such, or it is damaged.
+        """
+        if which != "auto":
+            return weights_for_use(self.checkpoint(which))
+        if count := self._average():
+            return mean_weights(self.store.to_average(count))
+        return weights_for_use(self.checkpoint("best" if self.store.best() else "last"))
+
+    def load_weights(self, model: nn.Module, which: int | str = "auto") -> None:
+        """Put `weights` into a model; every tensor must have its place and its shape.
+
+        Raises:
+            CheckpointError: naming what does not fit.
+        """
+        load_weights(model, self.weights(which), str(self.path))
+
+    def _average(self) -> int:
+        """How many checkpoints the recipe wants averaged."""
+        try:
+            recipe = tomllib.loads((self.path / RECIPE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot be read: {error}", where=str(self.path / RECIPE)) from error
+        return int(recipe.get("training", {}).get("checkpoint", {}).get("average", 0))
+
+    def _unwritable(self, error: OSError) -> RunError:
+        return RunError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(error.filename or self.path),
+            hint="give a directory that you may write to, on a disk with room",
+        )
+
+
+def machine() -> dict[str, Any]:
+    """What this machine and its software are."""
+    return {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "regard": importlib.metadata.version("regard"),
+    }
+
+
+def _processor() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -1,0 +1,67 @@
+"""Training: one loop for every task and family."""
+
+from regard.training.averaging import MovingAverage, mean_weights
+from regard.training.checkpoints import Checkpoint, CheckpointStore
+from regard.training.device import choose_device, settle
+from regard.training.distributed import Ranks, join
+from regard.training.evaluation import Report, evaluating, validation_loss
+from regard.training.events import (
+    Evaluated,
+    Event,
+    Listener,
+    Saved,
+    Started,
+    StepDone,
+    Stopped,
+    Warned,
+)
+from regard.training.loop import train
+from regard.training.objective import Objective, Source
+from regard.training.progress import Result, higher_is_better
+from regard.training.settings import (
+    CheckpointSettings,
+    EvaluationSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+)
+from regard.training.state import load_weights, weights_for_use
+from regard.training.writers import MetricsWriter, TensorBoardWriter, TextWriter, as_line
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointSettings",
+    "CheckpointStore",
+    "Evaluated",
+    "EvaluationSettings",
+    "Event",
+    "Listener",
+    "MetricsWriter",
+    "MovingAverage",
+    "Objective",
+    "OptimizerSettings",
+    "Ranks",
+    "Report",
+    "Result",
+    "Saved",
+    "ScheduleSettings",
+    "Source",
+    "Started",
+    "StepDone",
+    "Stopped",
+    "TensorBoardWriter",
+    "TextWriter",
+    "TrainingSettings",
+    "Warned",
+    "as_line",
+    "choose_device",
+    "evaluating",
+    "higher_is_better",
+    "join",
+    "load_weights",
+    "mean_weights",
+    "settle",
+    "train",
+    "validation_loss",
+    "weights_for_use",
+]

@@ -1,0 +1,81 @@
+"""Averages of weights: of several checkpoints, and an exponential moving one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from regard.errors import CheckpointError
+from regard.training import foreach
+from regard.training.checkpoints import WEIGHTS, Checkpoint
+
+
+def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints, summed in float64, in their own dtype.
+
+    One tensor at a time is held beside the result.
+
+    Raises:
+        CheckpointError: they hold other tensors than each other.
+    """
+    result: dict[str, Tensor] = {}
+    with ExitStack() as stack:
+        opened: list[Any] = [
+            stack.enter_context(safe_open(one.file(name), framework="pt")) for one in checkpoints
+        ]
+        for one, file in zip(checkpoints, opened, strict=True):
+            if set(file.keys()) != set(opened[0].keys()):
+                raise CheckpointError(
+                    f"holds other tensors than {checkpoints[0].path.name}", where=str(one.path)
+                )
+        for key in sorted(opened[0].keys()):
+            first: Tensor = opened[0].get_tensor(key)
+            if not first.is_floating_point():
+                result[key] = opened[-1].get_tensor(key)
+                continue
+            total = first.double()
+            for file in opened[1:]:
+                total += file.get_tensor(key)
+            result[key] = (total / len(opened)).to(first.dtype)
+    return result
+
+
+class MovingAverage:
+    """An exponential moving average of the weights, in float32.
+
+    After step t it moves by 1 - min(decay, (1 + t) / (10 + t)), so that the random start is soon
+    forgotten.
+
+    Attributes:
+        average: by the parameter's name.
+    """
+
+    def __init__(self, decay: float, weights: Mapping[str, Tensor]) -> None:
+        self.decay = decay
+        self._weights = list(weights.values())
+        self.average = {name: weight.detach().clone() for name, weight in weights.items()}
+
+    def update(self, step: int) -> None:
+        """Take in the weights after a step."""
+        share = 1.0 - min(self.decay, (1 + step) / (10 + step))
+        with torch.no_grad():
+            foreach.lerp(list(self.average.values()), self._weights, share)
+
+    @contextmanager
+    def in_place(self, refresh: Callable[[], None]) -> Iterator[None]:
+        """In the block, the weights hold the average; ``refresh`` takes them to the model."""
+        with torch.no_grad():
+            kept = [weight.clone() for weight in self._weights]
+            foreach.copy(self._weights, list(self.average.values()))
+        refresh()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                foreach.copy(self._weights, kept)
+            refresh()

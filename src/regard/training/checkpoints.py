@@ -1,0 +1,293 @@
+"""Checkpoints: directories with checksums that are there whole or not at all.
+
+A checkpoint is written under a dot name, synced, renamed: what has its own name is complete. An
+older one is deleted only after the newer is there. safetensors and JSON alone.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from regard.errors import CheckpointError
+from regard.training.files import sha256, sync_directory, sync_file, write_json
+
+FORMAT = 1
+STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"
+PREFIX, REPLACED = "step-", ".replaced-"
+
+Tensors = Mapping[str, Tensor]
+Which = int | Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint on the disk.
+
+    Attributes:
+        step: steps done when it was written.
+        path: its directory.
+    """
+
+    step: int
+    path: Path
+
+    def state(self) -> dict[str, Any]:
+        """What is no tensor."""
+        try:
+            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._broken(f"{STATE} cannot be read: {error}") from error
+        if state.get("format", FORMAT) > FORMAT:
+            raise CheckpointError(
+                f"was written by a newer regard (format {state['format']})",
+                where=str(self.path),
+                hint="upgrade with: pip install --upgrade regard",
+            )
+        return dict(state)
+
+    def has(self, name: str) -> bool:
+        """Whether it holds the tensors called ``name``, e.g. ``ema``."""
+        return self.file(name).exists()
+
+    def file(self, name: str) -> Path:
+        """The safetensors file of the tensors called ``name``."""
+        return self.path / f"{name}.safetensors"
+
+    def tensors(self, name: str = WEIGHTS) -> dict[str, Tensor]:
+        """The tensors of one file, on the CPU."""
+        try:
+            return load_file(self.file(name))
+        except (OSError, SafetensorError) as error:
+            raise self._broken(f"{name}.safetensors cannot be read: {error}") from error
+
+    def fault(self) -> str | None:
+        """What is wrong with its files, or None: every one is there and has its checksum."""
+        try:
+            sums = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))["sha256"]
+            for name, expected in sums.items():
+                if not (self.path / name).exists():
+                    return f"{name} is missing"
+                if sha256(self.path / name) != expected:
+                    return f"{name} was altered or cut short"
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return f"{CHECKSUMS} cannot be used: {error}"
+        return None if STATE in sums else f"{CHECKSUMS} does not list {STATE}"
+
+    def check(self) -> None:
+        """Raise what `fault` finds as a `CheckpointError`."""
+        if fault := self.fault():
+            raise self._broken(fault)
+
+    def _broken(self, fault: str) -> CheckpointError:
+        return CheckpointError(fault, where=str(self.path), hint="use another checkpoint")
+
+
+class CheckpointStore:
+    """The checkpoints of a run.
+
+    Args:
+        directory: holds them; made at the first save.
+        best_file: the pointer to the best one; by default ``best`` beside the directory.
+        keep: how many of those on the rhythm stay, newest first; the newest and best always do.
+    """
+
+    def __init__(self, directory: Path, *, best_file: Path | None = None, keep: int = 5) -> None:
+        self.directory = directory
+        self.best_file = best_file or directory.parent / "best"
+        self.keep = keep
+
+    def all(self) -> list[Checkpoint]:
+        """Complete checkpoints, oldest first."""
+        found = []
+        if self.directory.is_dir():
+            for path in self.directory.iterdir():
+                number = path.name.removeprefix(PREFIX)
+                if path.name.startswith(PREFIX) and number.isdecimal() and path.is_dir():
+                    found.append(Checkpoint(int(number), path))
+        return sorted(found, key=lambda one: one.step)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written or half-deleted."""
+        try:
+            leftovers = list(self.directory.glob(".*")) if self.directory.is_dir() else []
+            for path in leftovers:
+                own = self.directory / path.name.removeprefix(REPLACED)
+                if path.name.startswith(REPLACED) and not own.exists():
+                    path.rename(own)  # killed between the two renames of a replacement
+                else:
+                    shutil.rmtree(path)
+            for path in self.best_file.parent.glob(f".{self.best_file.name}.*"):
+                path.unlink()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot be removed: {error.strerror}", where=str(error.filename)
+            ) from error
+
+    def newest_valid(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint whose checksums hold, and a warning for each that was passed by."""
+        warnings: list[str] = []
+        for checkpoint in reversed(self.all()):
+            fault = checkpoint.fault()
+            if fault is None:
+                return checkpoint, warnings
+            warnings.append(f"{checkpoint.path.name} is damaged ({fault}) and passed by")
+        return None, warnings
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint that the pointer names, if there is one."""
+        try:
+            step = int(json.loads(self.best_file.read_text(encoding="utf-8"))["step"])
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"cannot be read: {error}", where=str(self.best_file)) from error
+        return next((one for one in self.all() if one.step == step), None)
+
+    def get(self, which: Which) -> Checkpoint:
+        """A checkpoint by its step, ``last`` or ``best``; its checksums are checked.
+
+        Raises:
+            CheckpointError: there is none such, or it is damaged (``last``: all are).
+        """
+        if which == "last":
+            found, warnings = self.newest_valid()
+            if found is None and warnings:
+                raise CheckpointError(warnings[0], where=str(self.directory))
+        elif which == "best":
+            found = self.best()
+        else:
+            found = next((one for one in self.all() if one.step == which), None)
+        if found is None:
+            steps = ", ".join(str(one.step) for one in self.all())
+            raise CheckpointError(
+                f"there is no checkpoint {which!r}",
+                where=str(self.directory),
+                hint=f"there are: {steps}" if steps else "train first, or go on with --resume",
+            )
+        found.check()
+        return found
+
+    def save(self, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> Checkpoint:
+        """Write a checkpoint whole, in the place of an older one of the same step.
+
+        Args:
+            step: steps done.
+            files: tensors by file, e.g. ``{"model": {…}, "optimizer": {…}}``.
+            state: JSON values.
+
+        Raises:
+            CheckpointError: it cannot be written; those there already are untouched.
+        """
+        name = f"{PREFIX}{step:06d}"
+        final, beside = self.directory / name, self.directory / f".{name}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            if beside.exists():
+                shutil.rmtree(beside)
+            beside.mkdir()
+            _fill(beside, files, {"format": FORMAT, "step": step, **state})
+            replaced = self.directory / f"{REPLACED}{name}"
+            if final.exists():
+                final.rename(replaced)
+            beside.rename(final)
+            sync_directory(self.directory)
+            if replaced.exists():
+                shutil.rmtree(replaced)
+        except (OSError, SafetensorError) as error:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise self._unwritten(final, error) from error
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        return Checkpoint(step, final)
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """Point at the best checkpoint."""
+        try:
+            write_json(
+                self.best_file, {"format": FORMAT, "step": step, "metric": metric, "value": value}
+            )
+        except OSError as error:
+            raise self._unwritten(self.best_file, error) from error
+
+    def prune(self) -> None:
+        """Delete what need not stay: see ``keep``."""
+        there = self.all()
+        best = self.best()
+        rhythm = [one.step for one in there if one.state().get("rhythm", True)]
+        stay = {*rhythm[-self.keep :], there[-1].step if there else -1, best.step if best else -1}
+        try:
+            for one in there:
+                if one.step not in stay:
+                    self._remove(one.path)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot be removed: {error.strerror}", where=str(error.filename)
+            ) from error
+
+    def to_average(self, count: int, which: Literal["last", "best"] = "last") -> list[Checkpoint]:
+        """The last checkpoints on the rhythm (and the run's last), or the best by their scores.
+
+        Raises:
+            CheckpointError: there is none, or one is damaged.
+        """
+        there = self.all()
+        states = {one.step: one.state() for one in there}
+        if which == "best":
+            scored = [one for one in there if states[one.step].get("value") is not None]
+            sign = -1 if any(states[one.step].get("higher_is_better") for one in scored) else 1
+            scored.sort(key=lambda one: sign * float(states[one.step]["value"]))
+            chosen = sorted(scored[:count], key=lambda one: one.step)
+        else:
+            usual = [one for one in there if states[one.step].get("rhythm", True)]
+            ended = bool(there) and states[there[-1].step].get("reason") in ("finished", "patience")
+            if ended and there[-1] not in usual:
+                usual.append(there[-1])
+            chosen = usual[-count:] or there[-1:]
+        if not chosen:
+            raise CheckpointError("no checkpoint to average", where=str(self.directory))
+        for one in chosen:
+            one.check()
+        return chosen
+
+    def _remove(self, path: Path) -> None:
+        # Renamed first: a kill in the middle must not leave half of it under its own name.
+        doomed = self.directory / f".old-{path.name}-{time.monotonic_ns()}"
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def _unwritten(self, path: Path, error: Exception) -> CheckpointError:
+        reason = getattr(error, "strerror", None) or error
+        others: Iterable[Checkpoint] = self.all()
+        kept = ", ".join(one.path.name for one in others)
+        return CheckpointError(
+            f"cannot be written: {reason}",
+            where=str(path),
+            hint="free some space (or mend the directory's rights) and go on with --resume"
+            + (f"; intact: {kept}" if kept else ""),
+        )
+
+
+def _fill(directory: Path, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+    """Write all files and their checksums, synced."""
+    sums: dict[str, str] = {}
+    for name, tensors in files.items():
+        path = directory / f"{name}.safetensors"
+        whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+        save_file(whole, path, metadata={"format": "pt"})
+        sync_file(path)
+        sums[path.name] = sha256(path)
+    write_json(directory / STATE, state)
+    sums[STATE] = sha256(directory / STATE)
+    write_json(directory / CHECKSUMS, {"format": FORMAT, "sha256": sums})
+    sync_directory(directory)

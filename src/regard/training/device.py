@@ -1,0 +1,81 @@
+"""What ``auto`` means here: device, precision and threads, chosen by what the machine has."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from regard.errors import RegardError
+from regard.training.settings import PrecisionName, TrainingSettings
+
+_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
+
+
+def settle(settings: TrainingSettings) -> TrainingSettings:
+    """The settings with what ``auto`` and 0 threads stand for on this machine.
+
+    The recipe of a run keeps the result, so that a resumed run chooses the same.
+
+    Raises:
+        RegardError: for a device that is not there.
+    """
+    device = choose_device(settings.device)
+    return dataclasses.replace(
+        settings,
+        device=settings.device if settings.device != "auto" else device.type,
+        precision=choose_precision(settings.precision, device),
+        threads=settings.threads or usual_threads(),
+    )
+
+
+def choose_device(name: str, local: int = 0) -> torch.device:
+    """The torch device; ``auto`` is a GPU where there is one.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        local: this rank's number on the machine, its GPU where the name gives none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    if not name.startswith("cuda"):
+        raise RegardError(
+            f"there is no device {name!r}",
+            where="training.device",
+            hint="known: auto, cpu, cuda, cuda:N",
+        )
+    if not torch.cuda.is_available():
+        raise RegardError(
+            "torch finds no GPU here", where="training.device", hint="use cpu or auto"
+        )
+    return torch.device(name if ":" in name else f"cuda:{local}")
+
+
+def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionName:
+    """``auto`` is bfloat16 where the machine multiplies it fast, else float32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
+
+
+def usual_threads() -> int:
+    """As many as torch would use, but no more than the cores that this process may use."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    return min(torch.get_num_threads(), allowed or torch.get_num_threads())
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return frozenset()
+    found = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return frozenset(found.partition(":")[2].split())

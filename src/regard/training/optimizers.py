@@ -1,0 +1,109 @@
+"""Optimisers, and which parameters are decayed or slowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from regard import registry
+from regard.training.settings import OptimizerSettings
+
+Groups = list[dict[str, Any]]
+
+_LAYER = re.compile(r"^(.*?)layers\.(\d+)\.")
+
+
+def make_optimizer(
+    settings: OptimizerSettings, model: nn.Module, weights: dict[str, Tensor], layer_decay: float
+) -> Optimizer:
+    """The optimiser over ``weights``, the float32 values of the model's trainable parameters.
+
+    Args:
+        settings: kind and numbers.
+        model: says what each weight is.
+        weights: by the parameter's name.
+        layer_decay: see `layer_scales`.
+    """
+    scales = layer_scales(model, weights, layer_decay)
+    undecayed = not_decayed(model)
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, weight in weights.items():
+        decay = 0.0 if name in undecayed else settings.weight_decay
+        groups.setdefault((scales[name], decay), []).append(weight)
+    made: Groups = [
+        {"params": tensors, "lr_scale": scale, "weight_decay": decay}
+        for (scale, decay), tensors in groups.items()
+    ]
+    return cast(Optimizer, registry.kind("optimizers", settings.kind)(settings, made))
+
+
+def adam(settings: OptimizerSettings, groups: Groups) -> Optimizer:
+    """Adam (Kingma & Ba, 2015)."""
+    return _fused(torch.optim.Adam, settings, groups)
+
+
+def adamw(settings: OptimizerSettings, groups: Groups) -> Optimizer:
+    """AdamW: the decay apart from the moments (Loshchilov & Hutter, 2019)."""
+    return _fused(torch.optim.AdamW, settings, groups)
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """The learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def not_decayed(model: nn.Module) -> set[str]:
+    """Names of norms, biases and embeddings: all vectors, and what an embedding holds."""
+    tables = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding) or "Embedding" in type(module).__name__
+        for parameter in module.parameters(recurse=False)
+    }
+    return {
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.ndim < 2 or id(parameter) in tables
+    }
+
+
+def layer_scales(model: nn.Module, names: Iterable[str], decay: float) -> dict[str, float]:
+    """What each parameter's learning rate is multiplied by.
+
+    The last of a stack's n layers learns at ``decay`` times the rate of what stands above it, the
+    one below at ``decay``² and so on; embeddings at ``decay`` to the n + 1 of the tallest stack
+    (Clark et al., 2020).
+    """
+    names = list(names)
+    if decay == 1.0:
+        return dict.fromkeys(names, 1.0)
+    found = {name: _LAYER.match(name) for name in names}
+    heights: dict[str, int] = {}
+    for match in found.values():
+        if match:
+            heights[match[1]] = max(heights.get(match[1], 0), int(match[2]) + 1)
+    tallest = max(heights.values(), default=0)
+    scales = {}
+    for name, match in found.items():
+        if match:
+            scales[name] = decay ** (heights[match[1]] - int(match[2]))
+        else:
+            scales[name] = decay ** (tallest + 1) if "embedding" in name.lower() else 1.0
+    return scales
+
+
+def _fused(
+    kind: Callable[..., Optimizer], settings: OptimizerSettings, groups: Groups
+) -> Optimizer:
+    """One kernel for the whole update where the device has it."""
+    options: dict[str, Any] = {"lr": 0.0, "betas": settings.betas, "eps": settings.eps}
+    try:
+        return kind(groups, fused=True, **options)
+    except RuntimeError:  # a device without the fused kernel
+        return kind(groups, foreach=True, **options)
