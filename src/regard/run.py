@@ -14,10 +14,10 @@ import json
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ from regard.training import (
     CheckpointStore,
     Listener,
     MetricsWriter,
+    Ranks,
+    Result,
     TensorBoardWriter,
     TextWriter,
     load_weights,
@@ -54,10 +56,12 @@ class Run:
 
     Attributes:
         path: the directory.
+        result: how the training of this process ended; None where there was none.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.result: Result | None = None
         self._lock: int | None = None
 
     @classmethod
@@ -117,6 +121,20 @@ class Run:
             )
         return run
 
+    @classmethod
+    @contextmanager
+    def hold(
+        cls, path: str | os.PathLike[str], *, resume: bool = False, ranks: Ranks | None = None
+    ) -> Iterator[Self]:
+        """`create` on rank 0, which keeps the lock in the block; the other ranks come after it."""
+        ranks = ranks or Ranks()
+        with ranks.first():
+            run = cls.create(path, resume=resume) if ranks.main else cls(Path(path))
+        try:
+            yield run
+        finally:
+            run.unlock()
+
     # Writing
 
     def lock(self) -> None:
@@ -151,12 +169,6 @@ class Run:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.unlock()
 
     def write_recipe(self, text: str) -> None:
         """Keep the resolved recipe."""
@@ -197,8 +209,8 @@ class Run:
             if before and before.get(key) is not None and before[key] != now.get(key)
         ]
 
-    def listeners(self, *, tensorboard: bool = True) -> list[Listener]:
-        """What writes the run's files; TensorBoard's where its package is installed."""
+    def writers(self, *, tensorboard: bool = True) -> list[Listener]:
+        """Listeners that write the run's files; TensorBoard's where its package is installed."""
         made: list[Listener] = [
             MetricsWriter(self.path / "metrics.jsonl"),
             TextWriter(self.path / "log.txt"),
@@ -215,6 +227,11 @@ class Run:
     def store(self) -> CheckpointStore:
         """The run's checkpoints."""
         return CheckpointStore(self.path / "checkpoints", best_file=self.path / "best")
+
+    @property
+    def has_recipe(self) -> bool:
+        """Whether the run got so far as to keep its recipe."""
+        return (self.path / RECIPE).exists()
 
     def environment(self) -> dict[str, Any]:
         """What the run was trained on; empty before it began."""
@@ -243,16 +260,18 @@ class Run:
         Raises:
             CheckpointError: there is none such, or it is damaged.
         """
-        if which == "last" or which == "best":
-            return self.store.get(which)
+        if which == "last":
+            return self.store.get("last")
+        if which == "best":
+            return self.store.get("best")
         if isinstance(which, str) and not which.isdecimal():
             raise CheckpointError(
                 f"there is no checkpoint {which!r}", hint="give last, best or a step"
             )
         return self.store.get(int(which))
 
-    def weights(self, which: int | str = "auto") -> dict[str, Tensor]:
-        """Weights for use, by name, float32.
+    def weights(self, which: int | str = "auto") -> tuple[dict[str, Tensor], str]:
+        """Weights for use, by name, float32; and in words which they are.
 
         Args:
             which: ``auto`` (the mean of the last k where the recipe asks for it, else the best,
@@ -262,19 +281,35 @@ class Run:
         Raises:
             CheckpointError: there is none such, or it is damaged.
         """
-        if which != "auto":
-            return weights_for_use(self.checkpoint(which))
-        if count := self._average():
-            return mean_weights(self.store.to_average(count))
-        return weights_for_use(self.checkpoint("best" if self.store.best() else "last"))
+        if which == "auto" and (count := self._average()):
+            tensors, steps = self.average(count)
+            return tensors, f"mean of steps {', '.join(map(str, steps))}"
+        if which == "auto":
+            which = "best" if self.store.best() else "last"
+        checkpoint = self.checkpoint(which)
+        kind = "" if isinstance(which, int) or which.isdecimal() else f"{which}, "
+        return weights_for_use(checkpoint), f"{kind}step {checkpoint.step}"
 
-    def load_weights(self, model: nn.Module, which: int | str = "auto") -> None:
-        """Put `weights` into a model; every tensor must have its place and its shape.
+    def average(
+        self, count: int, which: Literal["last", "best"] = "last"
+    ) -> tuple[dict[str, Tensor], list[int]]:
+        """The mean of the last or best checkpoints' weights, and the steps it is of.
+
+        Raises:
+            CheckpointError: there is none, or one is damaged.
+        """
+        chosen = self.store.to_average(count, which)
+        return mean_weights(chosen), [one.step for one in chosen]
+
+    def load_weights(self, model: nn.Module, which: int | str = "auto") -> str:
+        """Put `weights` into a model, every tensor in its place; says in words which they are.
 
         Raises:
             CheckpointError: naming what does not fit.
         """
-        load_weights(model, self.weights(which), str(self.path))
+        tensors, name = self.weights(which)
+        load_weights(model, tensors, str(self.path))
+        return name
 
     def _average(self) -> int:
         """How many checkpoints the recipe wants averaged."""
