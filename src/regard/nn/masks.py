@@ -12,8 +12,7 @@ use.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -54,12 +53,12 @@ class Rule:
 
     def _each(self: R, change: Any) -> R:
         changed: dict[str, Any] = {}
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
             if isinstance(value, Tensor):
-                changed[field.name] = change(value)
+                changed[item.name] = change(value)
             elif isinstance(value, Rule):
-                changed[field.name] = value._each(change)
+                changed[item.name] = value._each(change)
         return dataclasses.replace(self, **changed)
 
 
@@ -183,36 +182,41 @@ class MaskForm:
     keys: int
     device: torch.device
     table: Tensor | None = None
+    _made: dict[Any, Tensor | None] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
+    @property
     def allowed(self) -> Tensor | None:
         """bool, broadcastable to [B, 1, Tq, Tk]; None where all is seen."""
-        if self.kind == "causal":
+        if self.kind != "causal":
+            return self.table
+        if "allowed" not in self._made:
             slots = torch.arange(self.keys, device=self.device)
-            return Causal().allows(slots, slots)
-        return self.table
+            self._made["allowed"] = Causal().allows(slots, slots)
+        return self._made["allowed"]
 
-    @cached_property
+    @property
     def blind(self) -> Tensor | None:
         """bool [B or 1, 1, Tq, 1]: queries that may see nothing; None where there are none."""
         if self.table is None:
             return None
-        blind = ~self.table.any(dim=-1, keepdim=True)
-        if _can_look(blind) and not bool(blind.any()):
-            return None
-        return blind
+        if "blind" not in self._made:
+            blind = ~self.table.any(dim=-1, keepdim=True)
+            none = _can_look(blind) and not bool(blind.any())
+            self._made["blind"] = None if none else blind
+        return self._made["blind"]
 
     def additive(self, dtype: torch.dtype) -> Tensor | None:
         """0 where a query may see a key, else the lowest half of ``dtype``'s range.
 
         Finite, so that a row that sees nothing gives numbers, which `blind` then sets to zero.
         """
-        cache: dict[torch.dtype, Tensor] = self.__dict__.setdefault("_additive", {})
-        if self.allowed is not None and dtype not in cache:
-            low = torch.finfo(dtype).min / 2
-            zeros = torch.zeros(self.allowed.shape, dtype=dtype, device=self.device)
-            cache[dtype] = zeros.masked_fill_(~self.allowed, low)
-        return cache.get(dtype)
+        allowed = self.allowed
+        if allowed is None:
+            return None
+        if dtype not in self._made:
+            zeros = torch.zeros(allowed.shape, dtype=dtype, device=self.device)
+            self._made[dtype] = zeros.masked_fill_(~allowed, torch.finfo(dtype).min / 2)
+        return self._made[dtype]
 
 
 def prepare(

@@ -53,6 +53,7 @@ Watcher = Callable[[nn.Module, Tensor], None]
 LONGEST_PACKED = 512
 """Keys up to which batched products beat the tiled CPU kernel (see docs/LOG.md)."""
 
+_loaded: dict[str, Kernel] = {}
 _forced: list[str] = []
 _watchers: list[Watcher] = []
 _silent: list[tuple[nn.Module, tuple[int, ...]]] = []
@@ -60,9 +61,13 @@ _silent: list[tuple[nn.Module, tuple[int, ...]]] = []
 
 def choose(query: Tensor, key: Tensor, *, bias: Tensor | None = None) -> Kernel:
     """The kernel for these tensors [B, H, Tq, d], [B, Hkv, Tk, d]."""
-    name = _forced[-1] if _forced else _rule(query, key, bias)
-    kernel: Kernel = registry.kind("kernels", name)
-    return kernel
+    return _loaded[_forced[-1] if _forced else _rule(query, key, bias)]
+
+
+def _load(name: str) -> None:
+    """Import a kernel ahead of its use: a compiled graph cannot."""
+    if name not in _loaded:
+        _loaded[name] = registry.kind("kernels", name)
 
 
 def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
@@ -74,7 +79,7 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
 @contextmanager
 def use(name: str) -> Iterator[None]:
     """Run every attention inside the block by the kernel called ``name``."""
-    registry.kind("kernels", name)
+    _load(name)
     _forced.append(name)
     try:
         yield
@@ -130,3 +135,7 @@ def attend_observed(
             mixed = mixed.clone()
             mixed[:, list(heads)] = 0.0
     return mixed
+
+
+for _name in ("packed", "fused"):  # what `_rule` may answer
+    _load(_name)
