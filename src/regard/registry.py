@@ -141,7 +141,7 @@ def plugin(group: str, name: str) -> str | None:
     if name in _table(group):
         return None
     for point in _points(group, name):
-        return point.dist.name if point.dist else point.module
+        return str(point.dist.name if point.dist else point.module)
     return None
 
 
