@@ -82,6 +82,10 @@ class Task(Protocol):
         """Decode and score: the recipe's validation data, or other data in its words."""
         ...
 
+    def show(self, model: nn.Module, count: int) -> Sequence[Sample]:
+        """A few validation examples with what the model makes of them, cheaply."""
+        ...
+
     def predictor(self, model: nn.Module) -> Any:
         """The door by which users predict."""
         ...

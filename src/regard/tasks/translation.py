@@ -8,6 +8,7 @@ own words; the signature says which.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -200,6 +201,31 @@ class Translation:
         shown = [Sample(*row) for row in zip(sources, references, outputs, strict=True)]
         return Evaluation(scores, shown[:samples])
 
+    def check_tokenizer(self, count: int) -> str:
+        """Whether texts come back from the tokenizers as they went in; says how many do."""
+        pairs = list(itertools.islice(self._text("train"), count))
+        same = 0
+        for column, place in zip(COLUMNS, range(2), strict=True):
+            tokenizer = self.tokenizers[column]
+            texts = [" ".join(self._joined(pair.fields[place]).split()) for pair in pairs]
+            if tokenizer.lowercase:
+                texts = [text.lower() for text in texts]
+            ids = tokenizer.encode_batch([pair.fields[place] for pair in pairs])
+            same += sum(tokenizer.decode(r) == t for r, t in zip(ids, texts, strict=True))
+        sizes = " and ".join(f"{size:,}" for size in self.model_settings().values())
+        return f"{sizes} entries; {same} of {2 * len(pairs)} texts come back as they went in"
+
+    def show(self, model: nn.Module, count: int) -> list[Sample]:
+        """The first few validation pairs with what the model makes of them, greedily."""
+        if not count or self.recipe.data.valid is None:
+            return []
+        pairs = [example.fields for example in itertools.islice(self._text("valid"), count)]
+        outputs = self.predictor(model).translate([pair[0] for pair in pairs], strategy="greedy")
+        return [
+            Sample(pair[0], self._joined(pair[1]), output)
+            for pair, output in zip(pairs, outputs, strict=True)
+        ]
+
     @property
     def bleu_tokens(self) -> str:
         """sacreBLEU's tokenizer: none where the text came segmented."""
@@ -312,6 +338,43 @@ class Translator:
         for number, hypotheses in zip(filled, found, strict=True):
             results[number] = [as_text(one, target) for one in hypotheses]
         return results
+
+    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
+        """One pair as the model reads it, for `regard.look.look`.
+
+        Args:
+            text: the source.
+            target: the right translation; None = the model's own.
+
+        Returns:
+            ``inputs`` of the model [1, …], ``tokens`` by stack, ``labels`` [1, T], ``predicts``
+            (their tokens) and ``target`` (the translation).
+
+        Raises:
+            InputError: for an empty text, or one longer than the model allows.
+        """
+        answer = str(self.translate(text, nbest=1)) if target is None else target
+        source, words = self.source_tokenizer.encode(text), self.tokenizer.encode(answer)
+        if not source:
+            raise InputError("there is nothing to look at in an empty text")
+        self._check_lengths([source, words])
+        read = [*source, self.source_tokenizer.end_id]
+        written, labels = [self.tokenizer.start_id, *words], [*words, self.tokenizer.end_id]
+        device = next(self.model.parameters()).device
+
+        def tensor(ids: list[int]) -> torch.Tensor:
+            return torch.tensor([ids], device=device)
+
+        return {
+            "inputs": {"source_ids": tensor(read), "target_ids": tensor(written)},
+            "tokens": {
+                "encoder": self.source_tokenizer.tokens(read),
+                "decoder": self.tokenizer.tokens(written),
+            },
+            "labels": tensor(labels),
+            "predicts": self.tokenizer.tokens(labels),
+            "target": answer,
+        }
 
     def _prefixes(self, prefix: str | Sequence[str] | None, count: int) -> list[list[int]] | None:
         if prefix is None:

@@ -1,0 +1,58 @@
+"""The model card of a run: what it is, what it reached, and the commands that use it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from regard.recipe import Recipe
+from regard.run import Run
+
+
+def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
+    """Markdown for ``README.md`` in the run directory."""
+    parameters = sum(p.numel() for p in model.parameters())
+    environment = run.environment()
+    evaluations = [line for line in run.metrics() if line.get("event") == "evaluation"]
+    best = [line for line in evaluations if line.get("best")]
+    lines = [
+        f"# {run.path.name}",
+        "",
+        f"A {recipe.family} for {recipe.task}, {parameters:,} parameters, trained by regard "
+        f"{environment.get('regard', '')} from the recipe in [recipe.toml](recipe.toml).",
+        "",
+        "| | step | " + " | ".join(_names(evaluations)) + " |",
+        "| --- | --- | " + " | ".join("---" for _ in _names(evaluations)) + " |",
+    ]
+    for title, found in (("best", best[-1:]), ("last", evaluations[-1:])):
+        for line in found:
+            values = " | ".join(f"{line['scores'][name]:.4g}" for name in _names(evaluations))
+            lines.append(f"| {title} | {line['step']} | {values} |")
+    lines += [
+        "",
+        f"Validation data: `{_described(recipe)}`. Seed {recipe.training.seed}, "
+        f"{environment.get('precision')} on {environment.get('device')}, "
+        f"{environment.get('threads')} threads, {environment.get('processor', '')}, "
+        f"torch {environment.get('torch', '')}.",
+        "",
+        "```sh",
+        f'regard translate {run.path} "…"',
+        f"regard evaluate {run.path}",
+        f'regard look {run.path} "…" -o attention.html',
+        f"regard train {run.path} --run {run.path} --resume   # if it was stopped",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _names(evaluations: list[dict[str, object]]) -> list[str]:
+    scores = evaluations[-1]["scores"] if evaluations else {}
+    assert isinstance(scores, dict)
+    return list(scores)
+
+
+def _described(recipe: Recipe) -> str:
+    if recipe.data.valid is None:
+        return "none"
+    given = recipe.data.valid.model_dump(exclude_none=True)
+    return ", ".join(f"{key} {value}" for key, value in given.items())

@@ -1,0 +1,34 @@
+"""``regard check``: everything a run needs, tried before it starts."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(help="a recipe file, or a built-in one's name")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="settings to change: training.seed=2 …")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+) -> None:
+    """Try keys, files, tokenizer, memory of the worst batch, one step, save → load → decode.
+
+    regard check recipe.toml
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from regard.check import check as run_checks
+
+    console = Console()
+    for row in run_checks(recipe, settings):
+        if as_json:
+            print(json.dumps({"what": row.what, "seen": row.seen}, ensure_ascii=False), flush=True)
+        else:
+            console.print(Text.assemble((f"{row.what:>26}  ", "bold"), row.seen))
+    if not as_json:
+        console.print("\nall is well; start with: regard train", recipe, *(settings or []))
