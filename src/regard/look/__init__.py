@@ -1,6 +1,6 @@
 """Pictures of attention, on any model made of regard's parts."""
 
-from regard.look.neighbors import neighbors
+from regard.look.neighbors import embeddings, neighbors
 from regard.look.picture import Picture, Predictor, look
 from regard.look.positions import Positions, positions
 from regard.look.trace import LayerAttention, Trace, trace
@@ -11,6 +11,7 @@ __all__ = [
     "Positions",
     "Predictor",
     "Trace",
+    "embeddings",
     "look",
     "neighbors",
     "positions",

@@ -78,8 +78,7 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
     if not 0 <= layer < len(block) or not 0 <= head < len(block[layer].weights):
         heads = len(block[0].weights)
         raise InputError(
-            f"there is no layer {layer} with a head {head}",
-            hint=f"{view} has {len(block)} layers of {heads} heads, counted from 0",
+            "there is no such head", hint=f"{view} has {len(block)} layers of {heads} heads"
         )
     one = block[layer]
     weights = one.weights[head]
