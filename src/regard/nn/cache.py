@@ -84,7 +84,8 @@ class Cache:
     def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""
         for layer, (keys, values) in zip(self.layers, parts, strict=True):
-            layer.memory = self.spread(keys), self.spread(values)
+            # contiguous: batched products would copy them at every step
+            layer.memory = self.spread(keys).contiguous(), self.spread(values).contiguous()
 
     @property
     def memory_length(self) -> int:
