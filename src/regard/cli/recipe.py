@@ -33,7 +33,9 @@ def list_recipes(
 
 @app.command()
 def show(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file or built-in name, or a run.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A file, a built-in name, or a run.")
+    ],
     settings: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys set otherwise.")
     ] = None,

@@ -17,7 +17,7 @@ from regard.recipe.layers import flatten
 
 
 def runs(
-    directory: Annotated[Path, typer.Argument(help="A directory of runs, or one run.")] = Path(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Runs, or one run.")] = Path(
         "runs"
     ),
     output: Annotated[

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from regard.errors import RecipeError, RegardError
+from regard.errors import CheckpointError, RecipeError, RegardError
 from regard.training.averaging import MovingAverage
 from regard.training.checkpoints import EMA, WEIGHTS, Checkpoint, CheckpointStore
 from regard.training.device import choose_device, settle
@@ -143,6 +143,12 @@ class Session:
         """Take everything over from a checkpoint, and cut files back to it."""
         state = checkpoint.state()
         where = str(checkpoint.path)
+        if "progress" not in state:
+            raise CheckpointError(
+                "holds weights alone, nothing that training could go on from",
+                where=where,
+                hint="start a new run from them: model.start_from=RUN",
+            )
         everything = model_tensors(self.model, self.precision.weights)
         load_tensors(everything, checkpoint.tensors(), where)
         self.precision.refresh()

@@ -1,0 +1,87 @@
+"""``regard average`` on a run that was really trained."""
+
+import json
+import random
+
+import pytest
+from safetensors.numpy import load_file
+
+RECIPE = """\
+task = "translation"
+data.train = { source = "train.source", target = "train.target" }
+data.valid = { source = "valid.source", target = "valid.target" }
+tokenizer.kind = "words"
+model.preset = "tiny"
+model.d_model = 16
+model.num_layers = 1
+model.layer.feed_forward.d_ff = 32
+training.max_steps = 6
+training.batch_tokens = 200
+training.schedule.warmup_steps = 2
+training.checkpoint = { every_steps = 2, keep = 3, average = 2 }
+evaluation.every_steps = 2
+training.precision = "float32"
+"""
+
+
+@pytest.fixture
+def run(cli, tmp_path):
+    draw = random.Random(1)
+    for split, lines in {"train": 60, "valid": 8}.items():
+        text = "".join(
+            " ".join(draw.choice("0123456789") for _ in range(draw.randint(2, 6))) + "\n"
+            for _ in range(lines)
+        )
+        for side in ("source", "target"):
+            (tmp_path / f"{split}.{side}").write_text(text)
+    (tmp_path / "tiny.toml").write_text(RECIPE)
+    done = cli("train", "tiny.toml", "--run", "run")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "run"
+
+
+def weights(run, step):
+    return load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+
+
+def test_average(cli, run, tmp_path):
+    done = cli("average", "run", "--last", 2, "-o", "mean")
+    assert done.returncode == 0, done.stderr
+    assert "mean of steps 4, 6" in done.stdout
+    mean, first, second = weights(tmp_path / "mean", 6), weights(run, 4), weights(run, 6)
+    for name, value in mean.items():
+        assert abs(value - (first[name] + second[name]) / 2).max() < 1e-6
+    texts = cli("translate", "mean", "1 2 3")
+    assert (texts.returncode, texts.stdout.count("\n")) == (0, 1)
+    # The run itself averages its last two when it is used: the same model.
+    assert cli("translate", "run", "1 2 3").stdout == texts.stdout
+
+    scored = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["scores"]["loss"] for line in scored if "scores" in line}
+    best = sorted(sorted((4, 2, 6), key=losses.get)[:2])
+    done = cli("average", "run", "--best", 2, "-o", "best")
+    assert f"mean of steps {best[0]}, {best[1]}" in done.stdout
+
+    for arguments, words in [
+        (["run", "--last", 9, "-o", "x"], "has 3 checkpoints"),
+        (["run", "--last", 2, "-o", "mean"], "exists"),
+        (["run", "-o", "x"], "one of --last and --best"),
+        (["run", "--last", 1, "--best", 1, "-o", "x"], "one of --last and --best"),
+        (["nowhere", "--last", 1, "-o", "x"], "nowhere"),
+        (["run", "--last", 0, "-o", "x"], "--last"),
+    ]:
+        wrong = cli("average", *arguments)
+        assert wrong.returncode == 2, wrong.stderr
+        assert words in wrong.stderr
+    assert not [path for path in tmp_path.iterdir() if path.name in ("x", ".x.partial")]
+
+    resumed = cli("train", "mean", "--run", "mean", "--resume")
+    assert resumed.returncode == 2
+    assert "holds weights alone" in resumed.stderr
+
+    path = run / "checkpoints" / "step-000006" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    done = cli("average", "run", "--last", 2, "-o", "y")
+    assert done.returncode == 2
+    assert "step-000006" in done.stderr
+    assert not (tmp_path / "y").exists()
