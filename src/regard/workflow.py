@@ -16,7 +16,7 @@ from torch import nn
 
 from regard import registry
 from regard.card import card
-from regard.errors import RecipeError, RunError
+from regard.errors import RecipeError
 from regard.load import open_task, start_weights
 from regard.metrics import Comparison, Score, compare
 from regard.nn import backend
@@ -240,8 +240,13 @@ def evaluate(
         beam, precision, device: otherwise than the recipe says.
     """
     task, model = open_task(run, precision=precision, device=device)
-    described = data if data is not None else _test_data(task.recipe)
-    sources, references = task.read_pairs(described)
+    if data is None and task.recipe.data.test is None:
+        raise RecipeError(
+            "the run's recipe names no test data",
+            where="data.test",
+            hint="give files: --source FILE --target FILE",
+        )
+    sources, references = task.read_pairs(data, split="test")
     begun = time.perf_counter()
     outputs = task.predictor(model).translate(sources, beam=beam)
     seconds = time.perf_counter() - begun
@@ -261,13 +266,3 @@ def evaluate(
     return EvaluationReport(
         str(run), len(sources), seconds, found.scores, versus=name, comparisons=comparisons
     )
-
-
-def _test_data(recipe: Recipe) -> Mapping[str, Any]:
-    if recipe.data.test is None:
-        raise RecipeError(
-            "the run's recipe names no test data",
-            where="data.test",
-            hint="give files: --source FILE --target FILE",
-        )
-    return recipe.data.test.model_dump(exclude_none=True)

@@ -76,7 +76,7 @@ def translate(
             "length_penalty": length_penalty,
             "length_penalty_kind": length_penalty_kind,
             "strategy": strategy,
-            "max_length": int(max_length) if (max_length or "").isdigit() else max_length,
+            "max_length": int(max_length) if max_length and max_length.isdigit() else max_length,
             "temperature": temperature,
             "top_k": top_k,
             "top_p": top_p,

@@ -82,6 +82,12 @@ class Task(Protocol):
         """Decode and score: the recipe's validation data, or other data in its words."""
         ...
 
+    def read_pairs(
+        self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
+    ) -> tuple[list[str], list[str]]:
+        """Inputs and references of a split of the recipe, or of data in its words."""
+        ...
+
     def show(self, model: nn.Module, count: int) -> Sequence[Sample]:
         """A few validation examples with what the model makes of them, cheaply."""
         ...

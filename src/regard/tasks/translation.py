@@ -192,10 +192,15 @@ class Translation:
     ) -> Evaluation:
         """BLEU, chrF and exact match; 95 % intervals from ``resamples`` where above 0."""
         lowercase = self.recipe.tokenizer.lowercase
-        common = {"lowercase": lowercase, "samples": resamples}
         scores = {
-            "bleu": bleu(outputs, references, tokenize=self.bleu_tokens, **common),
-            "chrf": chrf(outputs, references, **common),
+            "bleu": bleu(
+                outputs,
+                references,
+                tokenize=self.bleu_tokens,
+                lowercase=lowercase,
+                samples=resamples,
+            ),
+            "chrf": chrf(outputs, references, lowercase=lowercase, samples=resamples),
             "exact_match": exact_match(outputs, references),
         }
         shown = [Sample(*row) for row in zip(sources, references, outputs, strict=True)]
@@ -231,9 +236,11 @@ class Translation:
         """sacreBLEU's tokenizer: none where the text came segmented."""
         return "none" if self.recipe.tokenizer.kind == "words" else "13a"
 
-    def read_pairs(self, data: Mapping[str, Any] | None = None) -> tuple[list[str], list[str]]:
-        """Sources, and references as a reader has them, of the validation data or of ``data``."""
-        text = self._text("valid") if data is None else open_source(data, columns=COLUMNS)
+    def read_pairs(
+        self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
+    ) -> tuple[list[str], list[str]]:
+        """Sources, and references as a reader has them, of a split or of ``data``."""
+        text = self._text(split) if data is None else open_source(data, columns=COLUMNS)
         pairs = [example.fields for example in text]
         return [pair[0] for pair in pairs], [self._joined(pair[1]) for pair in pairs]
 
@@ -273,7 +280,7 @@ class Translator:
     @overload
     def translate(
         self,
-        texts: Sequence[str],
+        texts: list[str] | tuple[str, ...],
         *,
         prefix: str | Sequence[str] | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,
@@ -282,7 +289,7 @@ class Translator:
 
     def translate(
         self,
-        texts: str | Sequence[str],
+        texts: str | list[str] | tuple[str, ...],
         *,
         prefix: str | Sequence[str] | None = None,
         batch_tokens: int = DEFAULT_BATCH_TOKENS,

@@ -1,0 +1,98 @@
+"""``regard demo``: the whole journey on a corpus that regard makes itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+PICTURED = 2
+"""Which of the showcase sentences is drawn."""
+
+
+def demo(
+    run: Annotated[Path, typer.Option(help="run directory")] = Path("runs/demo"),
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="change a setting: training.max_steps=200")
+    ] = None,
+) -> None:
+    """Train a small English→German Transformer, score it, translate, and look inside.
+
+    Started again, it goes on where it stopped, or shows the finished run.
+    """
+    from rich.console import Console
+
+    from regard import workflow
+    from regard.cli.progress import duration, listener
+
+    console = Console()
+    console.rule("[bold]regard demo[/bold]: English to German, from nothing")
+    begun = time.monotonic()
+    shown = listener()
+    try:
+        done = workflow.train(
+            "demo", settings, run=run, resume=True, listeners=[shown], say=console.print
+        )
+    finally:
+        shown.close()
+    if done.result is not None and done.result.exit_status:
+        console.print("saved; regard demo goes on from here")
+        raise typer.Exit(done.result.exit_status)
+    console.print(f"trained in {duration(time.monotonic() - begun)}\n")
+    _score(console, run)
+    translator = _translate(console, run)
+    pictures = _draw(translator, run)
+    _next(console, run, pictures)
+
+
+def _score(console: Any, run: Path) -> None:
+    from regard import workflow
+
+    report = workflow.evaluate(run)
+    console.rule("the test: combinations of words that training never had")
+    console.print(f"{report.examples:,} sentences translated in {report.seconds:.1f} s")
+    for score in report.scores.values():
+        console.print(str(score), highlight=False)
+    console.print()
+
+
+def _translate(console: Any, run: Path) -> Any:
+    from regard import corpora
+    from regard.load import load
+
+    translator = load(run)
+    pairs = corpora.showcase("demo")
+    console.rule("a few sentences")
+    outputs = translator.translate([pair.source for pair in pairs])
+    for pair, output in zip(pairs, outputs, strict=True):
+        console.print(f"  {pair.source}", style="dim", highlight=False)
+        verdict = "[green]✓[/green]" if output == pair.target else "[red]✗[/red]"
+        console.print(f"{verdict} {output}", highlight=False)
+        if output != pair.target:
+            console.print(f"  right: {pair.target}", style="dim", highlight=False)
+    console.print()
+    return translator
+
+
+def _draw(translator: Any, run: Path) -> list[Path]:
+    from regard import corpora
+    from regard.look import look
+
+    pair = corpora.showcase("demo")[PICTURED]
+    picture = look(translator, pair.source, target=pair.target)
+    return [picture.save(run / f"attention{suffix}") for suffix in (".png", ".html")]
+
+
+def _next(console: Any, run: Path, pictures: list[Path]) -> None:
+    console.rule("what to try next")
+    rows = [
+        ("see where it looks", f"open {pictures[1]} in a browser ({pictures[0].name} to print)"),
+        ("translate your own", f'regard translate {run} "Tomorrow the young doctor reads a book."'),
+        ("what it costs", f"regard cost {run}"),
+        ("your own data", "regard new translation --help"),
+        ("other recipes", "regard recipe list"),
+    ]
+    for what, how in rows:
+        console.print(f"[bold]{what:>20}[/bold]  {how}", highlight=False)
