@@ -1,0 +1,90 @@
+"""Train the toy model in a process of its own: ``python toy_run.py RUN [resume] [KEY=JSON…]``.
+
+The exit status is the command line's: 0, 2 for an error, 130 or 143 for a signal. With ``serve`` it
+takes orders on standard input and forks a process for each: importing torch costs seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "training"))
+
+import torch
+from toy import ToyObjective, ToySource, toy_model, toy_settings
+
+from regard.errors import RegardError
+from regard.run import Run
+from regard.training import StepDone, as_line, join, train, validation_loss
+from regard.training.settings import CheckpointSettings, EvaluationSettings
+
+
+def main(arguments: list[str]) -> int:
+    path, *words = arguments
+    options = {
+        key: json.loads(value) for key, value in (w.split("=", 1) for w in words if "=" in w)
+    }
+    pause, width = options.pop("pause", 0.0), options.pop("width", 8)
+    if "every_steps" in options:
+        options["checkpoint"] = CheckpointSettings(every_steps=options.pop("every_steps"), keep=2)
+    if "evaluate_every" in options:
+        options["evaluation"] = EvaluationSettings(every_steps=options.pop("evaluate_every"))
+    objective, source = ToyObjective(), ToySource()
+
+    def watch(event: object) -> None:
+        if isinstance(event, StepDone):
+            time.sleep(pause)
+        elif (line := as_line(event)) is not None:
+            print(line, flush=True)
+
+    with join("cpu") as ranks, Run.hold(path, resume="resume" in words, ranks=ranks) as run:
+        result = train(
+            toy_model(width=width),
+            objective,
+            source,
+            toy_settings(**options),
+            evaluate=lambda model: validation_loss(model, objective, source),
+            listeners=[*run.writers(tensorboard=False), watch],
+            store=run.store,
+            resume="resume" in words,
+            ranks=ranks,
+        )
+    print(result.reason, result.step, flush=True)
+    return result.exit_status
+
+
+def guarded(arguments: list[str]) -> int:
+    try:
+        return main(arguments)
+    except RegardError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+
+
+def serve() -> None:
+    """Orders are JSON lines: ``start`` a process, ``poll`` it, ``wait`` for it."""
+    torch.optim.Adam([torch.zeros(1)])  # imports what every child would import again
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "start" in order:
+            if (child := os.fork()) == 0:
+                output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(output, 1)
+                os.dup2(output, 2)
+                os._exit(guarded(order["start"]))
+            print(child, flush=True)
+        else:
+            child, flags = (order["poll"], os.WNOHANG) if "poll" in order else (order["wait"], 0)
+            done, status = os.waitpid(child, flags)
+            print(json.dumps(os.waitstatus_to_exitcode(status) if done else None), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve()
+    else:
+        sys.exit(guarded(sys.argv[1:]))
