@@ -1,0 +1,45 @@
+"""Write one section of RESULTS.md, with the machine and versions it was measured on."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+HEAD = """# Results
+
+What was measured, by the scripts beside this file, also where it falls short. Ratios count only
+within one run: machines of one kind differ by up to two from day to day.
+"""
+
+
+def write_section(title: str, body: str) -> None:
+    """Put ``body`` under ``## title``, in place of what stood there."""
+    text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else HEAD
+    head, *sections = text.split("\n## ")
+    kept = {section.partition("\n")[0]: section for section in sections}
+    kept[title] = f"{title}\n\n{body.strip()}\n"
+    RESULTS.write_text("\n## ".join([head.rstrip() + "\n", *kept.values()]), encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = [" | ".join(header), " | ".join("---" for _ in header)]
+    lines += [" | ".join(str(cell) for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def measured_on() -> str:
+    """Day, processor, cores and versions, in one line."""
+    import torch
+
+    from regard.run import machine
+
+    facts = machine()
+    day = datetime.datetime.now(tz=datetime.UTC).date()
+    return (
+        f"{day}, {facts['processor']}, {torch.get_num_threads()} threads, Python "
+        f"{platform.python_version()}, torch {facts['torch']}, regard {facts['regard']}."
+    )
