@@ -95,6 +95,17 @@ class Case:
         return name in inspect.signature(self.family.model.forward).parameters
 
     @property
+    def fields(self) -> set[str]:
+        """Names in the family's config."""
+        return {field.name for field in dataclasses.fields(self.family.config)}
+
+    @property
+    def dropouts(self) -> list[str]:
+        """Every setting called dropout, in the words of `config`."""
+        found = [path for path in _paths(self.family) if path.split(".")[-1] == "dropout"]
+        return [path.replace(".", "__") for path in found]
+
+    @property
     def causal_input(self) -> str:
         """The tokens that are read from left to right."""
         return "target_ids" if self.family.shape == "encoder-decoder" else "ids"
@@ -162,6 +173,24 @@ def others(tokens: Tensor, *, high: int) -> Tensor:
 
 
 # Which settings there are
+
+
+def _paths(family: Family) -> list[str]:
+    """Each setting of a family in dotted words, those of all stacks named once."""
+    found: dict[str, None] = {}
+
+    def walk(cls: type, path: str) -> None:
+        for name, hint in get_type_hints(cls).items():
+            if name not in {field.name for field in dataclasses.fields(cls)}:
+                continue
+            here = path if name in family.stacks else f"{path}{name}"
+            if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+                walk(hint, here if name in family.stacks else f"{here}.")
+            else:
+                found[here] = None
+
+    walk(family.config, "")
+    return list(found)
 
 
 def kinds(group: str) -> list[Any]:

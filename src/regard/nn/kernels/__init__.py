@@ -78,7 +78,10 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
 
 @contextmanager
 def use(name: str) -> Iterator[None]:
-    """Run every attention inside the block by the kernel called ``name``."""
+    """Run every attention inside the block by the kernel called ``name``.
+
+    With gradient checkpointing the backward pass belongs inside the block too.
+    """
     _load(name)
     _forced.append(name)
     try:

@@ -1,0 +1,54 @@
+"""Law: recomputing layers in the backward pass changes no gradient, dropout on."""
+
+import torch
+
+from regard.nn import Layer, kernels
+
+from ._cases import law
+
+
+def gradients(case, model, example):
+    """Output and gradients of one pass from the same seed; how often layers ran."""
+    runs = []
+    hooks = [
+        module.register_forward_pre_hook(lambda *_: runs.append(1))
+        for module in model.modules()
+        if isinstance(module, Layer)
+    ]
+    torch.manual_seed(7)
+    model.zero_grad()
+    with kernels.use(case.kernel):  # the backward pass runs the layers again, by the same kernel
+        made = case.run(model, example)
+        made.square().sum().backward()
+    for hook in hooks:
+        hook.remove()
+    return made.detach(), [p.grad.clone() for p in model.parameters()], len(runs)
+
+
+@law()
+def test_checkpointed_gradients_are_the_same(case):
+    model = case.model(**dict.fromkeys(case.dropouts, 0.3)).train()
+    example = case.padded(case.example(), 2)
+    plain, expected, runs = gradients(case, model, example)
+    again, _, _ = gradients(case, model, example)
+    assert torch.equal(plain, again)
+    for module in model.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+    made, found, more_runs = gradients(case, model, example)
+    assert more_runs == 2 * runs > 0
+    assert torch.equal(made, plain)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
+
+
+@law()
+def test_checkpointing_rests_in_evaluation(case):
+    model, example = case.model(), case.example()
+    plain, _, runs = gradients(case, model, example)
+    for module in model.modules():
+        if hasattr(module, "gradient_checkpointing"):
+            module.gradient_checkpointing = True
+    made, _, same_runs = gradients(case, model, example)
+    assert same_runs == runs
+    assert torch.equal(made, plain)

@@ -1,0 +1,111 @@
+"""Law: forward and step compile to one graph, and few of them serve every length."""
+
+import pytest
+import torch
+from torch.compiler import reset
+
+from regard import registry
+from regard.nn import CACHES, kernels
+
+from ._cases import Case, families
+
+pytestmark = pytest.mark.slow
+
+LENGTHS = (5, 7, 9, 12, 6)
+MOST_GRAPHS = 3
+"""The first and two recompilations."""
+
+
+class Compiled:
+    """A function as whole graphs, counted."""
+
+    def __init__(self, function, backend="eager"):
+        reset()
+        self.graphs = 0
+        self.backend = backend
+        self.function = torch.compile(function, fullgraph=True, backend=self.count)
+
+    def count(self, graph, inputs):
+        self.graphs += 1
+        if self.backend == "eager":
+            return graph.forward
+        from torch._inductor.compile_fx import compile_fx
+
+        return compile_fx(graph, inputs)
+
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+
+@pytest.mark.filterwarnings("default")  # torch's own compiler warns
+@pytest.mark.parametrize("kernel", registry.names("kernels"))
+@pytest.mark.parametrize("positions", registry.names("positions"))
+@pytest.mark.parametrize("name", families())
+@torch.no_grad()
+def test_forward_is_one_graph(name, positions, kernel):
+    case = Case(registry.family(name), (("positions", positions),), kernel)
+    model = case.model(torch.float32)
+    with kernels.use(kernel):
+        compiled = Compiled(model)
+        for length in LENGTHS:
+            example = case.padded(case.example(3, length), 2)
+            torch.testing.assert_close(compiled(**example), model(**example))
+        assert compiled.graphs <= MOST_GRAPHS
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", families())
+def test_training_is_one_graph(name):
+    case = Case(registry.family(name), (), "packed")
+    model = case.model(torch.float32, **dict.fromkeys(case.dropouts, 0.0)).train()
+    with kernels.use("packed"):
+        compiled = Compiled(model)
+        for length in LENGTHS:
+            example = case.padded(case.example(3, length), 2)
+            expected = torch.autograd.grad(model(**example).square().sum(), model.parameters())
+            found = torch.autograd.grad(compiled(**example).square().sum(), model.parameters())
+            for ours, theirs in zip(found, expected, strict=True):
+                torch.testing.assert_close(ours, theirs)
+        assert compiled.graphs <= MOST_GRAPHS
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("kernel", registry.names("kernels"))
+@pytest.mark.parametrize("name", families("cache", shape="encoder-decoder"))
+@torch.no_grad()
+def test_step_is_one_graph(name, kernel, cache):
+    steps_agree(Case(registry.family(name), (), kernel), cache, "eager")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", families())
+@torch.no_grad()
+def test_the_default_compiler_agrees(name):
+    case = Case(registry.family(name), (), "packed")
+    model = case.model(torch.float32)
+    with kernels.use("packed"):
+        compiled = Compiled(model, "inductor")
+        for length in LENGTHS:
+            example = case.padded(case.example(3, length), 2)
+            made, truth = compiled(**example), model(**example)
+            torch.testing.assert_close(made, truth, rtol=1e-4, atol=1e-5)
+    if "cache" in case.family.can and case.family.shape == "encoder-decoder":
+        steps_agree(case, "shared", "inductor")
+
+
+def steps_agree(case, cache, backend):
+    model = case.model(torch.float32)
+    example = case.padded(case.example(3, 6), 2)
+    settings = {"source_mask": example["source_mask"], "width": 2, "cache": cache}
+    with kernels.use(case.kernel):
+        compiled = Compiled(model.step, backend)
+        ours, theirs = (model.start(example["source_ids"], **settings) for _ in range(2))
+        for _ in range(7):
+            tokens = torch.randint(int(example["target_ids"].max()), (6, 1))
+            made, truth = compiled(tokens, ours), model.step(tokens, theirs)
+            torch.testing.assert_close(made, truth, rtol=1e-4, atol=1e-5)
+            parents = torch.tensor([1, 0, 2, 2, 5, 4])
+            ours.advance(parents)
+            theirs.advance(parents)
+        assert compiled.graphs <= MOST_GRAPHS

@@ -1,0 +1,35 @@
+"""Law: narrower floats stay within stated bounds of float64.
+
+In units of ε (the dtype's step at 1) times the spread of the outputs: the mean error is below 6,
+and of 100 outputs 99 are closer than 24. The gradient as one vector is off by at most a share of
+its length (`GRADIENT`); ReLU sets it, whose slope jumps where rounding changes a sign.
+"""
+
+import pytest
+import torch
+
+from ._cases import law
+
+MEAN, OF_99_PERCENT = 6, 24
+GRADIENT = {torch.float32: 2e-5, torch.bfloat16: 0.2, torch.float16: 0.2}
+
+
+@pytest.mark.parametrize("dtype", GRADIENT, ids=str)
+@law()
+def test_outputs_and_gradients(case, dtype):
+    example = case.padded(case.example(4, 9), 2)
+    truth_model, model = case.model(torch.float64), case.model(dtype)
+    truth, made = case.run(truth_model, example), case.run(model, example)
+    assert made.dtype == dtype
+    error = (made.double() - truth).abs() / truth.std() / torch.finfo(dtype).eps
+    assert error.mean() < MEAN
+    assert error.quantile(0.99) < OF_99_PERCENT
+    up = torch.randn_like(truth)
+    (truth * up).sum().backward()
+    (made * up.to(dtype)).sum().backward()
+    ours, theirs = flat_gradient(model), flat_gradient(truth_model)
+    assert (ours - theirs).norm() < GRADIENT[dtype] * theirs.norm()
+
+
+def flat_gradient(model):
+    return torch.cat([parameter.grad.double().flatten() for parameter in model.parameters()])
