@@ -6,7 +6,10 @@ Shapes: weights [Tq, Tk], table [N, d], similarity [N, N].
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,7 +100,8 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
                 if bool(one.visible[i, j]):
                     text = f"{value:.2f}".removeprefix("0")
                     axes.text(j, i, text, ha="center", va="center", size=6, color=color)
-    figure.tight_layout()
+    with _missing_glyphs():
+        figure.tight_layout()
     return figure
 
 
@@ -128,6 +132,19 @@ def draw_positions(schemes: Sequence[Positions]) -> Figure:
         curve.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Save a figure; a script that no installed font has is drawn as boxes, without a word."""
+    with _missing_glyphs():
+        figure.savefig(path)
+
+
+@contextmanager
+def _missing_glyphs() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def _known(view: str, names: Any) -> str:

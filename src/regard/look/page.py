@@ -128,8 +128,8 @@ def _positions(one: Positions) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> float | None:
-    """Four decimals, as JSON has them: no NaN, no infinity."""
-    return None if value is None or not math.isfinite(value) else round(value, 4)
+    """Six decimals, as JSON has them: no NaN, no infinity."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
 def _json(values: dict[str, Any]) -> str:

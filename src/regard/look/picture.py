@@ -76,7 +76,9 @@ class Picture:
             if path.suffix.lower() == ".html":
                 path.write_text(self.html(), encoding="utf-8")
             else:
-                self.figure(view=view, layer=layer, head=head).savefig(path)
+                from regard.look.heatmap import write
+
+                write(self.figure(view=view, layer=layer, head=head), path)
         except OSError as error:
             raise RegardError(f"cannot be written: {error.strerror}", where=str(path)) from None
         return path
