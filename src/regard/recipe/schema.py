@@ -135,7 +135,7 @@ def _keys(schema: Schema, definitions: Schema, prefix: str) -> Iterator[tuple[st
 
 def _deref(schema: Schema, definitions: Schema) -> Schema:
     """The object that a property holds, also by reference and where it may be left out."""
-    for option in [schema, *schema.get("anyOf", [])]:
+    for option in [schema, *schema.get("anyOf", []), *schema.get("allOf", [])]:
         if "$ref" in option:
             found: Schema = definitions[option["$ref"].rpartition("/")[2]]
             return found
