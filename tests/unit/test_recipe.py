@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import os
@@ -477,6 +478,52 @@ class TestBuiltIn:
         assert recipe.training.accumulate * recipe.training.batch_tokens == 8192
         model = registry.family("transformer").model(config)
         assert sum(p.numel() for p in model.parameters()) == 2_568_192
+
+
+KEYS = sorted({part for key in all_keys() for part in key.split(".")} | {"kind", "nonsense"})
+VALUES = st.one_of(
+    st.booleans(),
+    st.integers(-2, 9),
+    st.floats(allow_nan=False),
+    st.sampled_from(["adam", "tiny", "translation", "noam", "input+5", ""]),
+)
+TABLES = st.recursive(
+    VALUES,
+    lambda inner: st.dictionaries(st.sampled_from(KEYS), inner, max_size=3) | st.lists(inner),
+    max_leaves=6,
+)
+
+
+class TestProperties:
+    @given(st.dictionaries(st.sampled_from(KEYS), TABLES, max_size=4))
+    def test_whatever_is_written_is_a_recipe_or_a_recipe_error(self, settings):
+        with contextlib.suppress(RecipeError):
+            Recipe.from_settings({"task": "translation", "training": {"max_steps": 1}} | settings)
+        with contextlib.suppress(RecipeError):
+            Recipe.from_settings(settings)
+
+    @given(
+        seed=st.integers(0, 2**31),
+        rate=st.floats(1e-9, 1.0),
+        label_smoothing=st.floats(0, 0.99),
+        source=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1),
+        batch=st.sampled_from(["batch_tokens", "batch_size"]),
+    )
+    def test_what_is_dumped_is_what_was_loaded(self, seed, rate, label_smoothing, source, batch):
+        made = Recipe.from_settings(
+            {
+                "task": "translation",
+                "data": {"train": {"source": source}},
+                "objective": {"label_smoothing": label_smoothing},
+                "training": {
+                    "max_steps": 1,
+                    "seed": seed,
+                    batch: 7,
+                    "schedule": {"peak": rate},
+                },
+            }
+        )
+        assert Recipe.from_settings(toml.parse(made.dump(), "x")).settings() == made.settings()
 
 
 class TestSchema:

@@ -81,7 +81,7 @@ def with_absolute_paths(settings: Mapping[str, Any], base: Path) -> dict[str, An
         for part in path:
             table = table.get(part) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key] != "-":
-            table[key] = os.path.abspath(base / Path(table[key]).expanduser())
+            table[key] = os.path.abspath(base / os.path.expanduser(table[key]))
     return result
 
 

@@ -95,7 +95,7 @@ class Recipe(RecipeModel):
         source = source or Source()
         given = parse_overrides(overrides)
         source = dataclasses.replace(source, given=overlay(source.given, given))
-        merged = overlay(settings, with_absolute_paths(given, Path.cwd()))
+        merged = with_absolute_paths(overlay(settings, given), Path.cwd())
         merged = with_derived_defaults(merged)
         try:
             made = cls.model_validate(merged)

@@ -61,7 +61,9 @@ class Split(Open):
         description='its columns, e.g. { source = "en", target = "de" }; numbers from 1 where a '
         ".tsv or .csv has no header",
     )
-    corpus: str | None = Field(None, description="a corpus that regard makes itself: demo or copy-digits")
+    corpus: str | None = Field(
+        None, description="a corpus that regard makes itself: demo or copy-digits"
+    )
 
     def settings(self) -> dict[str, Any]:
         """The keys that are given, as a plain mapping."""
