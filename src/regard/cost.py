@@ -33,11 +33,11 @@ MOMENTS = 2
 """Running means that Adam keeps for each parameter (paper, section 5.3), in float32."""
 
 BACKWARD = 2
-"""A product's backward pass is two products of its size: by its input and by its weight."""
+"""A product's backward pass is two of its size: by its input and by its weight."""
 
 KEPT_HEAP = 1.45
 """Resident over used memory where a CPU's heap keeps freed blocks (`regard.nn.backend.keep_heap`,
-and glibc by itself): blocks of many sizes leave gaps. Measured by the law."""
+and glibc by itself): they leave gaps. Measured by the law; more under gradient checkpointing."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -280,10 +280,8 @@ def saved_bytes(model: nn.Module, inputs: Mapping[str, Any]) -> Counter[str]:
     """Bytes that autograd keeps of one training forward pass under the dense kernel.
 
     Each storage counts once and whole; parameters and buffers don't count, they are there anyway.
-    The last states are the last that count: what the loss keeps is the objective's.
-
-    Returns:
-        By the name of the module that made them.
+    The last states are the last that count: what the loss keeps is the objective's. Bytes are
+    given by the name of the module that made them.
     """
     own: list[Tensor] = [*model.parameters(), *model.buffers()]
     storages = {id(held): held for held in (tensor.untyped_storage() for tensor in own)}
@@ -375,8 +373,7 @@ def _length(
 
 def _training(model: nn.Module, precision: str) -> TrainingMemory:
     count = sum(parameter.numel() for parameter in model.parameters())
-    size = DTYPES[precision].itemsize
-    full = torch.float32.itemsize
+    size, full = DTYPES[precision].itemsize, torch.float32.itemsize
     return TrainingMemory(
         precision=precision,
         weights=count * size,

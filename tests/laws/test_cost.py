@@ -158,6 +158,8 @@ if settings["kept"]:
     backend.keep_heap()
 start = resident()
 model = Transformer(config)
+for stack in (model.encoder, model.decoder):
+    stack.gradient_checkpointing = settings["checkpointing"]
 optimizer = torch.optim.Adam(model.parameters())
 inputs = example(family, config, settings["batch"], settings["length"], "cpu")
 with kernels.use("dense"):
@@ -172,13 +174,28 @@ print(json.dumps(peak() - start))
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("kept", [False, True], ids=["heap given back", "heap kept"])
 @pytest.mark.parametrize(
-    ("batch", "length", "overrides"),
-    [(16, 64, {}), (48, 32, {"num_layers": 3}), (4, 256, {"num_layers": 2, "layer.dropout": 0.0})],
+    ("batch", "length", "overrides", "kept", "checkpointing"),
+    [
+        (16, 64, {}, False, False),
+        (16, 64, {}, True, False),
+        (48, 32, {"num_layers": 3}, False, False),
+        (48, 32, {"num_layers": 3}, True, False),
+        (4, 256, {"num_layers": 2, "layer.dropout": 0.0}, False, False),
+        (4, 256, {"num_layers": 2, "layer.dropout": 0.0}, True, False),
+        (24, 64, {"num_layers": 4}, False, True),
+    ],
 )
-def test_resident_memory(batch: int, length: int, overrides: dict[str, Any], kept: bool) -> None:
-    settings = {"batch": batch, "length": length, "overrides": overrides, "kept": kept}
+def test_resident_memory(
+    batch: int, length: int, overrides: dict[str, Any], kept: bool, checkpointing: bool
+) -> None:
+    settings = {
+        "batch": batch,
+        "length": length,
+        "overrides": overrides,
+        "checkpointing": checkpointing,
+        "kept": kept,
+    }
     run = subprocess.run(
         [sys.executable, "-c", STEP, json.dumps(settings)],
         capture_output=True,
@@ -187,5 +204,6 @@ def test_resident_memory(batch: int, length: int, overrides: dict[str, Any], kep
         env=os.environ if kept else os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**16)},
     )
     config = TransformerConfig.preset("base", vocab_size=1000, overrides=overrides)
-    used = cost("transformer", config, lengths=(length,)).step(batch * length, length)
+    found = cost("transformer", config, lengths=(length,))
+    used = found.step(batch * length, length, checkpointing=checkpointing)
     assert (KEPT_HEAP if kept else 1) * used == pytest.approx(json.loads(run.stdout), rel=0.25)

@@ -86,23 +86,17 @@ def _tokens(recipe: Recipe, counted: Cost, length: int) -> int:
 
 
 def _steps(recipe: Recipe, counted: Cost) -> dict[str, Any]:
-    from regard.cost import KEPT_HEAP
-
     rows = []
     for row in counted.lengths:
         tokens = _tokens(recipe, counted, row.length)
         checkpointing = recipe.training.gradient_checkpointing
         used = counted.step(tokens, row.length, checkpointing=checkpointing)
-        resident = round(used * KEPT_HEAP)
-        rows.append(
-            {"length": row.length, "tokens": tokens, "bytes": used, "resident_bytes": resident}
-        )
+        rows.append({"length": row.length, "tokens": tokens, "bytes": used})
     return {"steps": rows}
 
 
 def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     from regard.cli.output import console, print_table
-    from regard.cost import KEPT_HEAP
 
     say = console().print
     vocabulary = getattr(config, "vocab_size", None)
@@ -145,12 +139,7 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     )
     if any(_beyond(row.length, counted) for row in counted.lengths):
         say(f"* longer than model.max_positions = {counted.max_positions:,} allows")
-    say(
-        f"a step = weights, gradients, Adam's moments and the activations of a micro-batch of "
-        f"{steps[0]['tokens']:,} tokens{' a side' if counted.sides > 1 else ''}"
-        f"{' (at the first length)' if found.training.batch_size else ''}; on a CPU about "
-        f"{KEPT_HEAP} times that is resident"
-    )
+    say(f"a step: {_step_means(found, counted, steps[0]['tokens'])}")
     print_table(
         ["training, MB", "weights", "gradients", "masters", "moments", "together"],
         [
@@ -170,6 +159,20 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
             for m in counted.decoding
         ],
     )
+
+
+def _step_means(recipe: Recipe, counted: Cost, tokens: int) -> str:
+    """What the last column of the second table holds."""
+    from regard.cost import KEPT_HEAP
+
+    if recipe.training.batch_size is None:
+        size = f"{tokens:,} tokens" + (" a side" if counted.sides > 1 else "")
+    else:
+        size = f"{recipe.training.batch_size:,} texts"
+    held = "weights, gradients, Adam's moments, activations"
+    if recipe.training.gradient_checkpointing:
+        return f"{held} (checkpointed) of a micro-batch of {size}"
+    return f"{held} of a micro-batch of {size}; on a CPU, {KEPT_HEAP} times that stays resident"
 
 
 def _part(name: str, parameters: int, estimate: int, flops: int, attention: int) -> tuple[str, ...]:
