@@ -2,7 +2,7 @@
 #   make demo      train, score and picture the original Transformer on an embedded corpus
 #   make test      the tests          make test-all  with the slow ones
 #   make check     formatter, linter, types, import arrows
-#   make bench     speed against the peers           make clean   remove what was made here
+#   make bench     speed                             make clean   remove what was made here
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +10,6 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
-DEMO_RUN ?= runs/demo
 
 # Two test workers of one thread each use two cores best; training itself chooses its threads.
 TEST_ENV := OMP_NUM_THREADS=1
@@ -36,8 +35,10 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# BATCHES=FILE also times training, on batches of ids such as the peers' scripts use.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/speed/run.py
+	$(BIN)/python benchmarks/speed/decode.py
+	$(if $(BATCHES),$(BIN)/python benchmarks/speed/train.py --batches $(BATCHES))
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
