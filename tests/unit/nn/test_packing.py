@@ -64,6 +64,8 @@ def test_a_changed_weight_is_not_stale() -> None:
         torch.testing.assert_close(after, 2.0 * (before - layer.bias) + layer.bias)
         backend.pack(layer.weight)
         torch.testing.assert_close(layer(states), after, rtol=1e-5, atol=1e-5)
+        layer.weight.data = layer.weight.data.bfloat16()
+        assert not backend.is_packed(layer.weight)
 
 
 def test_what_cannot_be_packed_stays_plain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def packed(
     key, value = share_heads(key, num_heads), share_heads(value, num_heads)
     scores = (query * scale) @ key.transpose(-2, -1)  # [B, H, Tq, Tk]
     if bias is not None:
-        scores = scores + bias
+        scores = scores + bias.to(scores.dtype)
     additive = mask.additive(scores.dtype)
     if additive is not None:
         scores = scores + additive

@@ -1,0 +1,74 @@
+"""The machinery of the laws: pairs are covered, and a registry line is all that a kind needs."""
+
+import itertools
+
+import pytest
+
+from regard import registry
+
+from . import _cases
+from ._cases import axes, builds, families, kinds, make_case, pairwise
+
+PARTS = ("positions", "activations", "feed_forwards", "norms", "patterns")
+
+
+def test_pairwise_covers_every_possible_pair():
+    choices = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2], "d": [1, 2, 3, 4]}
+
+    def valid(row):
+        return not (row["a"] == 1 and row["d"] == 2) and not (row["c"] == 2 and row["b"] == 3)
+
+    rows = pairwise(choices, valid)
+    assert all(map(valid, rows))
+    assert len(rows) <= 20
+    for (a, x), (b, y) in itertools.combinations(
+        [(key, value) for key, values in choices.items() for value in values], 2
+    ):
+        if a != b:
+            met = any(row[a] == x and row[b] == y for row in rows)
+            impossible = {(a, x), (b, y)} in ({("a", 1), ("d", 2)}, {("b", 3), ("c", 2)})
+            assert met != impossible
+
+
+@pytest.mark.parametrize("name", families())
+def test_every_kind_of_every_part_stands_under_the_laws(name):
+    family, cases = registry.family(name), _cases.covering(name)
+    text = " ".join(map(repr, cases)) + repr(family.tiny())
+    for group in PARTS:
+        for kind in registry.names(group):
+            assert kind in text, f"{group} {kind}"
+    assert {case.kernel for case in cases} == set(registry.names("kernels"))
+    for key, values in axes(family).items():
+        if key != "kernel":
+            met = [dict(case.changes)[key] for case in cases]
+            assert all(value in met for value in values), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", families())
+def test_the_product_has_every_combination_of_kinds(name):
+    family = registry.family(name)
+    chosen = {k: v for k, v in axes(family).items() if _cases.names_a_kind(v)}
+    rows = [{**dict(case.changes), "kernel": case.kernel} for case in _cases.product(name)]
+    for values in itertools.product(*chosen.values()):
+        row = dict(zip(chosen, values, strict=True))
+        assert any(row.items() <= made.items() for made in rows) or not builds(family, row)
+
+
+@pytest.mark.parametrize("name", families())
+def test_a_registry_line_is_enough(name, monkeypatch):
+    """A new activation and a new scheme are found, with each choice of their options."""
+    monkeypatch.setitem(registry.KINDS["activations"], "again", "regard.nn.feedforward:silu")
+    sinusoidal = "regard.nn.positions.sinusoidal:Sinusoidal"
+    monkeypatch.setitem(registry.KINDS["positions"], "waves", sinusoidal)
+    found = axes(registry.family(name))
+    assert "again" in found["layer.feed_forward.activation"]
+    for layout in ("interleaved", "halves"):
+        assert {"kind": "waves", "layout": layout} in found["positions"]
+    case = make_case(registry.family(name), {"positions": {"kind": "waves", "layout": "halves"}})
+    assert case.run(case.model(), case.example()).isfinite().all()
+
+
+def test_kinds_vary_their_options():
+    assert {"kind": "sinusoidal", "layout": "halves"} in kinds("positions")
+    assert {"kind": "none"} in kinds("positions")
