@@ -95,7 +95,7 @@ class TrainingMemory:
     """Bytes that a training step holds, activations apart (see `Length`).
 
     Weights and gradients are in the precision of the products; where that is a low one, masters
-    are the weights in float32. Moments are Adam's.
+    are weights and sums of gradients in float32. Moments are Adam's.
     """
 
     precision: str
@@ -378,7 +378,7 @@ def _training(model: nn.Module, precision: str) -> TrainingMemory:
         precision=precision,
         weights=count * size,
         gradients=count * size,
-        masters=0 if size == full else count * full,
+        masters=0 if size == full else 2 * count * full,
         moments=count * full * MOMENTS,
     )
 

@@ -116,7 +116,7 @@ class TestMemory:
         assert (half.weights, half.gradients, half.masters, half.moments) == (
             2 * count,
             2 * count,
-            4 * count,
+            8 * count,
             8 * count,
         )
         assert found.step(1000, 32) == 16 * count + 1000 * found.lengths[0].activations

@@ -79,10 +79,10 @@ def _check(
 ) -> None:
     """Refuse what cannot be done before a model is read."""
     drawn = text is not None or positions
-    if not drawn and word is None:
-        raise InputError("there is nothing to look at", hint="give a text, or --positions")
     if target is not None and text is None:
         raise InputError("a target needs the text that it answers")
+    if not drawn and word is None:
+        raise InputError("there is nothing to look at", hint="give a text, or --positions")
     if drawn and output is None and not as_json:
         raise InputError("there is nowhere to draw", hint="name a file: -o picture.html (or .png)")
     if output is not None and not drawn:
