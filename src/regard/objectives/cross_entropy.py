@@ -18,8 +18,10 @@ from torch.nn import functional as F
 
 from regard.objectives.term import Term
 
-CHUNK_ELEMENTS = 4 * 2**20
-"""Logits held at once by the chunked path."""
+CHUNK_BYTES = {"cpu": 10 * 2**20, "other": 256 * 2**20}
+FEWEST_ROWS = 256
+"""Logits held at once by the chunked path: on CPUs about what caches hold, but in rows enough
+that adding up the weight's gradient costs little."""
 
 Sums = tuple[Tensor, Tensor]
 
@@ -115,49 +117,53 @@ class _Chunked(torch.autograd.Function):
         smoothing: float,
     ) -> Sums:
         wide = torch.promote_types(states.dtype, torch.float32)
-        mean_row = weight.mean(dim=0, dtype=wide)  # [d_model]
-        mean_bias = 0.0 if bias is None else bias.mean(dtype=wide)
-        by_states, by_weight, by_bias = _empty_gradients(ctx, states, weight, bias, wide)
-        loss, nll = states.new_zeros((), dtype=wide), states.new_zeros((), dtype=wide)
-        rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+        by_states, by_weight, by_bias = _room(ctx, states, weight, bias, wide)
+        log_z = states.new_empty(len(labels), 1, dtype=wide)
+        label_logits = torch.empty_like(log_z)
+        at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["other"])
+        rows = max(FEWEST_ROWS, at_once // (weight.shape[0] * weight.itemsize))
+        room = states.new_empty(min(rows, len(states)), len(weight))
         for start in range(0, len(states), rows):
-            part, wanted = states[start : start + rows], labels[start : start + rows, None]
-            logits = F.linear(part, weight, bias)  # [rows, V]
-            label_logits = logits.gather(1, wanted)[:, 0].to(wide)
-            top = logits.amax(dim=1).to(wide)
-            p = torch.softmax(logits, dim=1)
-            log_z = top - p.amax(dim=1).to(wide).log()  # p of the top logit is at least 1/V
-            nll += (log_z - label_logits).sum()
-            loss += (log_z - (part.to(wide) @ mean_row + mean_bias)).sum() * smoothing
+            end = min(start + rows, len(states))
+            part, wanted = states[start:end], labels[start:end, None]
+            p, label_logits[start:end], log_z[start:end] = _softmax(
+                part, weight, bias, wanted, room[: end - start]
+            )
             if by_states is not None:
-                at_label = weight.index_select(0, wanted[:, 0]).to(wide)
-                gradient = (p @ weight).to(wide) - at_label * (1.0 - smoothing)
-                by_states[start : start + rows] = gradient - mean_row * smoothing
+                torch.mm(p, weight, out=by_states[start:end])
             if by_weight is not None:
-                by_weight += p.t() @ part
+                _add_product(by_weight, p, part)
             if by_bias is not None:
                 by_bias += p.sum(dim=0, dtype=wide)
-        loss += nll * (1.0 - smoothing)
+        mean_row = weight.mean(dim=0, dtype=wide)  # [d_model]
+        mean_logits = states.sum(dim=0, dtype=wide) @ mean_row
+        if bias is not None:
+            mean_logits = mean_logits + bias.mean(dtype=wide) * len(labels)
+        nll = (log_z - label_logits).sum()
+        loss = nll * (1.0 - smoothing) + (log_z.sum() - mean_logits) * smoothing
+        if by_states is not None:
+            by_states.sub_(weight.index_select(0, labels), alpha=1.0 - smoothing)
+            by_states.sub_((mean_row * smoothing).to(states.dtype))
         if by_weight is not None:
             by_weight.index_add_(0, labels, states.to(wide), alpha=smoothing - 1.0)
-            by_weight -= states.sum(dim=0, dtype=wide) * (smoothing / len(weight))
-            by_weight = by_weight.to(weight.dtype)
+            by_weight.sub_(states.sum(dim=0, dtype=wide), alpha=smoothing / len(weight))
         if by_bias is not None:
             ones = torch.ones_like(labels, dtype=wide)
             by_bias.index_add_(0, labels, ones, alpha=smoothing - 1.0)
-            by_bias -= len(labels) * smoothing / len(weight)
+            by_bias.sub_(len(labels) * smoothing / len(weight))
         ctx.save_for_backward(by_states, by_weight, by_bias)
+        ctx.dtypes = (states.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype)
         ctx.mark_non_differentiable(nll)
         return loss, nll
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        made = ctx.saved_tensors
-        return (*(None if x is None else x * scale.to(x.dtype) for x in made), None, None)
+        made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (*(None if x is None else (x * scale).to(dtype) for x, dtype in made), None, None)
 
 
-def _empty_gradients(
+def _room(
     ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, wide: torch.dtype
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Room for the gradients that somebody wants, else None."""
@@ -166,3 +172,36 @@ def _empty_gradients(
     wanted = bias is not None and ctx.needs_input_grad[2]
     by_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted else None
     return by_states, by_weight, by_bias
+
+
+def _softmax(
+    states: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, room: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax [n, V] of the logits, made in ``room``; the labels' logits and log Z, [n, 1] each.
+
+    log Z comes from one entry, logit - log p, which saves a pass over the logits; rows whose
+    label is so improbable that p is rounded to nothing are done again the long way.
+    """
+    if bias is None:
+        torch.mm(states, weight.t(), out=room)
+    else:
+        torch.addmm(bias, states, weight.t(), out=room)
+    wide = torch.promote_types(states.dtype, torch.float32)
+    label_logits = room.gather(1, wanted).to(wide)
+    in_place = room if room.device.type == "cpu" else None
+    p = torch.softmax(room, dim=1, out=in_place)
+    label_p = p.gather(1, wanted)
+    log_z = label_logits - label_p.to(wide).log()
+    lost = label_p[:, 0] < torch.finfo(p.dtype).smallest_normal
+    if bool(lost.any()):
+        logits = F.linear(states[lost], weight, bias).to(wide)
+        log_z[lost] = logits.logsumexp(dim=1, keepdim=True)
+    return p, label_logits, log_z
+
+
+def _add_product(total: Tensor, p: Tensor, states: Tensor) -> None:
+    """total [V, d_model] += pᵀ [V, n] · states [n, d_model], summed in total's dtype."""
+    if total.dtype == p.dtype:
+        total.addmm_(p.t(), states)
+    else:
+        total += p.t() @ states

@@ -19,9 +19,10 @@ def inputs(rows, width, vocab, dtype, bias):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("chunk", [1, 3 * 29, 10**6])
-def test_chunked_equals_plain(monkeypatch, smoothing, bias, chunk):
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", chunk)
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_chunked_equals_plain(monkeypatch, smoothing, bias, rows):
+    monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", 1)
+    monkeypatch.setattr(cross_entropy, "FEWEST_ROWS", rows)
     states, weight, shift, labels = inputs(11, 6, 29, torch.float64, bias)
     leaves = [x for x in (states, weight, shift) if x is not None]
     results = []
