@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,6 +40,7 @@ from regard.training import (
 from regard.training.files import write_json, write_text
 
 FORMAT = 1
+LOCK = ".lock"
 RECIPE, TOKENIZER, ENVIRONMENT, CARD = (
     "recipe.toml",
     "tokenizer.json",
@@ -78,16 +80,17 @@ class Run:
         run = cls(Path(path))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            there = [one.name for one in run.path.iterdir() if not one.name.startswith(".")]
+            everything = [one.name for one in run.path.iterdir()]
         except OSError as error:
             raise run._unwritable(error) from error
+        there = [name for name in everything if not name.startswith(".")]
         if there and not resume:
             raise RunError(
                 "there are files in this directory already",
                 where=str(path),
                 hint="give another directory, or --resume to go on with the run in it",
             )
-        if there and not {RECIPE, TOKENIZER, ENVIRONMENT, "checkpoints", "log.txt"} & set(there):
+        if there and not {LOCK, RECIPE} & set(everything):
             raise RunError(
                 "this directory holds something else than a run",
                 where=str(path),
@@ -105,7 +108,8 @@ class Run:
         """
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise RunError("there is no such run", where=str(path), hint="see: regard runs DIR")
+            what = "this is a file, not a run" if run.path.exists() else "there is no such run"
+            raise RunError(what, where=str(path), hint="see: regard runs DIR")
         if not (run.path / RECIPE).exists():
             raise RunError(
                 f"this is no run: it has no {RECIPE}",
@@ -130,10 +134,32 @@ class Run:
         ranks = ranks or Ranks()
         with ranks.first():
             run = cls.create(path, resume=resume) if ranks.main else cls(Path(path))
+            if ranks.main and not run.has_recipe:
+                run._forget_tokenizers()
         try:
             yield run
+        except Exception:
+            if ranks.main and not run.has_recipe:
+                run._remove_beginnings()
+            raise
         finally:
             run.unlock()
+
+    def _forget_tokenizers(self) -> None:
+        """One that ended before it kept its recipe may have learned them by other settings."""
+        for path in self.path.glob("tokenizer*.json"):
+            path.unlink()
+
+    def _remove_beginnings(self) -> None:
+        """Leave no directory behind that never became a run, so that the next attempt may have it.
+
+        Only what a run makes before it keeps its recipe is removed.
+        """
+        self._forget_tokenizers()
+        shutil.rmtree(self.path / "data", ignore_errors=True)
+        with suppress(OSError):
+            (self.path / LOCK).unlink()
+            self.path.rmdir()
 
     # Writing
 
@@ -146,7 +172,7 @@ class Run:
         if self._lock is not None:
             return
         try:
-            descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise self._unwritable(error) from error
         try:

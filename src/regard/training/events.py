@@ -110,7 +110,8 @@ class Stopped:
 
     Attributes:
         step: the last one.
-        reason: ``finished``, ``patience``, ``interrupt`` or ``terminate``.
+        reason: ``finished``, ``patience``, ``interrupt``, ``terminate``, or ``failed`` where an
+            error follows.
     """
 
     step: int

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
+from regard.errors import RegardError
 from regard.training import foreach
 from regard.training.checkpoints import CheckpointStore
 from regard.training.distributed import Ranks
@@ -63,6 +65,10 @@ def train(
         with Signals() as signals:
             while not (reason := _between_steps(session, evaluate, signals)):
                 step()
+    except BaseException:
+        with suppress(RegardError):  # of a log that cannot be written: the first error counts
+            session.emit(Stopped(session.progress.step, "failed"))
+        raise
     finally:
         session.precision.finish()
     session.emit(Stopped(session.progress.step, reason))

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Protocol, TextIO, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from regard.errors import RunError, missing_extra
 from regard.training.events import (
@@ -19,6 +19,7 @@ from regard.training.events import (
     Stopped,
     Warned,
 )
+from regard.training.files import sync_file
 
 
 @runtime_checkable
@@ -42,42 +43,32 @@ class LineFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = path.name
-        self._file: TextIO | None = None
 
     def write(self, line: str) -> None:
-        """Append one line, visible to readers at once."""
+        """Append one line; the file is open no longer than that."""
         try:
-            if self._file is None:
-                self._file = self.path.open("a", encoding="utf-8")
-            self._file.write(line + "\n")
-            self._file.flush()
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
     def mark(self) -> int:
-        """Bytes written so far."""
-        if self._file is None:
-            return self.path.stat().st_size if self.path.exists() else 0
+        """Bytes written so far, once they are on the disk."""
         try:
-            os.fsync(self._file.fileno())
+            sync_file(self.path)
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        return self._file.tell()
 
     def cut_back(self, mark: int) -> None:
         """Drop what stands after ``mark`` bytes."""
-        self.close()
-        if self.path.exists() and self.path.stat().st_size > mark:
-            try:
+        try:
+            if self.path.exists() and self.path.stat().st_size > mark:
                 os.truncate(self.path, mark)
-            except OSError as error:
-                raise _unwritable(self.path, error) from error
-
-    def close(self) -> None:
-        """Close the file; a later write opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
 
 class MetricsWriter(LineFile):

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from regard.training.optimizers import layer_scales, make_optimizer, not_decayed, set_rate
+from regard.training.settings import OptimizerSettings
+
+from .toy import toy_model
+
+
+def test_matrices_alone_are_decayed() -> None:
+    kept = not_decayed(toy_model())
+    assert kept == {
+        "embedding.weight",
+        *(
+            f"layers.{i}.{part}"
+            for i in range(2)
+            for part in ("linear.bias", "norm.weight", "norm.bias")
+        ),
+    }
+
+
+def test_decay_takes_its_share_of_a_matrix_only() -> None:
+    model = toy_model()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    settings = OptimizerSettings("adamw", weight_decay=0.5)
+    optimizer = make_optimizer(settings, model, dict(model.named_parameters()), 1.0)
+    set_rate(optimizer, 0.1)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        factor = 0.95 if name.endswith("linear.weight") else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * factor)
+
+
+def test_layers_further_down_learn_slower() -> None:
+    names = [
+        "source_embedding.weight",
+        "encoder.layers.0.a",
+        "encoder.layers.1.a",
+        "decoder.layers.0.a",
+        "decoder.layers.2.a",
+        "head.weight",
+    ]
+    scales = layer_scales(toy_model(), names, 0.5)
+    assert scales == dict(zip(names, [0.5**4, 0.25, 0.5, 0.125, 0.5, 1.0], strict=True))
+
+
+def test_rates_follow_the_scales() -> None:
+    model = toy_model()
+    optimizer = make_optimizer(OptimizerSettings(), model, dict(model.named_parameters()), 0.5)
+    set_rate(optimizer, 0.8)
+    assert sorted(group["lr"] for group in optimizer.param_groups) == pytest.approx([0.1, 0.2, 0.4])
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_the_update_is_the_papers(kind: str) -> None:
+    """Against the formula of Kingma & Ba, algorithm 1, in float64."""
+    torch.manual_seed(0)
+    weight = torch.nn.Parameter(torch.randn(5, 3))
+    model = torch.nn.Module()
+    model.weight = weight
+    optimizer = make_optimizer(OptimizerSettings(kind, eps=1e-8), model, {"weight": weight}, 1.0)
+    set_rate(optimizer, 0.01)
+    expected, m, v = weight.detach().double().clone(), torch.zeros(5, 3), torch.zeros(5, 3)
+    for step in range(1, 4):
+        gradient = torch.randn(5, 3)
+        weight.grad = gradient.clone()
+        optimizer.step()
+        m = 0.9 * m + 0.1 * gradient.double()
+        v = 0.98 * v + 0.02 * gradient.double() ** 2
+        expected -= 0.01 * (m / (1 - 0.9**step)) / ((v / (1 - 0.98**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(weight.detach().double(), expected, rtol=1e-5, atol=1e-6)
