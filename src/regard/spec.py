@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
 from regard import registry
 from regard.errors import RecipeError, RegardError
@@ -18,6 +18,30 @@ from regard.registry import nearest
 T = TypeVar("T")
 
 STACK_WIDE = ("layer", "positions", "num_layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Within:
+    """The range of a number, noted at its type: ``dropout: Annotated[float, Within(0, 1)]``.
+
+    Attributes:
+        least: the smallest value.
+        below: what it stays below, if there is such a thing.
+    """
+
+    least: float
+    below: float | None = None
+
+    def fault(self, value: float) -> str | None:
+        """What is wrong with a value, or None."""
+        if value >= self.least and (self.below is None or value < self.below):
+            return None
+        above = f" and below {self.below:g}" if self.below is not None else ""
+        return f"it should be at least {self.least:g}{above}"
+
+
+Positive = Annotated[int, Within(1)]
+Fraction = Annotated[float, Within(0, below=1)]
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,7 +107,7 @@ def build(cls: type[T], settings: Mapping[str, Any], *, where: str = "model") ->
                 where=f"{where}.{key}",
                 hint=f"did you mean {where}.{near}?" if near else f"known: {', '.join(known)}",
             )
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls, include_extras=True)
     values: dict[str, Any] = {}
     for key, value in settings.items():
         values[key] = _value(hints[key], value, f"{where}.{key}")
@@ -108,9 +132,20 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return hint.from_settings(value, where)
         return build(hint, value, where=where)
     try:
-        return _adapter(hint).validate_python(value)
+        checked = _adapter(hint).validate_python(value)
     except ValueError as error:
         raise RecipeError(f"{value!r} does not fit: {_reason(error)}", where=where) from None
+    for within in _ranges(hint):
+        if checked is not None and (fault := within.fault(checked)):
+            raise RecipeError(f"{value!r} does not fit: {fault}", where=where)
+    return checked
+
+
+def _ranges(hint: Any) -> list[Within]:
+    """Ranges noted at a type, or at a member of a union."""
+    noted = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Within)]
+    inner = () if get_origin(hint) is Annotated else get_args(hint)
+    return noted + [within for part in inner for within in _ranges(part)]
 
 
 @cache

@@ -27,7 +27,7 @@ from regard.nn.masks import Causal, Full, Rule, as_rule
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Memory, Stack, StackSpec
 from regard.registry import Family
-from regard.spec import build, nest, resolve
+from regard.spec import Positive, build, nest, resolve
 
 STACKS = ("encoder", "decoder")
 
@@ -69,11 +69,11 @@ class TransformerConfig:
         embedding, head, encoder, decoder: settings of the parts.
     """
 
-    vocab_size: int
-    target_vocab_size: int | None = None
-    d_model: int = 512
+    vocab_size: Positive
+    target_vocab_size: Positive | None = None
+    d_model: Positive = 512
     tie: Literal["all", "target", "none"] = "all"
-    max_positions: int = 1024
+    max_positions: Positive = 1024
     embedding: EmbeddingSpec = EmbeddingSpec()
     head: HeadSpec = HeadSpec()
     encoder: StackSpec = StackSpec()
@@ -95,6 +95,8 @@ class TransformerConfig:
         cls, name: str, *, vocab_size: int, overrides: Mapping[str, Any] | None = None
     ) -> Self:
         """A published size, with overrides such as ``{"layer.attention.num_heads": 16}``."""
+        if name not in PRESETS:
+            raise RecipeError(f"no preset {name!r}", hint=f"known: {', '.join(PRESETS)}")
         own = {"vocab_size": vocab_size, **nest(overrides or {})}
         return build(cls, resolve(PRESETS[name], own, stacks=STACKS))
 

@@ -17,7 +17,7 @@ from regard.nn.cache import LayerCache
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.masks import MaskForm, Rule
 from regard.nn.positions.scheme import PositionScheme
-from regard.spec import KindSpec
+from regard.spec import Fraction, KindSpec, Positive
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class AttentionSpec:
         dropout: of the attention weights.
     """
 
-    num_heads: int = 8
-    num_kv_heads: int | None = None
-    d_key: int | None = None
-    d_value: int | None = None
+    num_heads: Positive = 8
+    num_kv_heads: Positive | None = None
+    d_key: Positive | None = None
+    d_value: Positive | None = None
     pattern: PatternSpec = PatternSpec()
     scale: float | None = None
     bias: bool = True
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
 
     def widths(self, d_model: int) -> tuple[int, int]:
         """d_key and d_value in a model of width ``d_model``.

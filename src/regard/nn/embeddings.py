@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regard.spec import Fraction
+
 
 @dataclass(frozen=True)
 class EmbeddingSpec:
@@ -23,7 +25,7 @@ class EmbeddingSpec:
     """
 
     scale: bool = True
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
 
 class TokenEmbedding(nn.Module):

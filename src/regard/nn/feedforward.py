@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from regard import registry
 from regard.nn.dropout import Dropout
 from regard.nn.linear import Linear
+from regard.spec import Fraction, Positive
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -32,9 +33,9 @@ class FeedForwardSpec:
     """
 
     kind: str = "plain"
-    d_ff: int = 2048
+    d_ff: Positive = 2048
     activation: str = "relu"
-    dropout: float = 0.0
+    dropout: Fraction = 0.0
     bias: bool = True
 
 

@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
+from regard.errors import InputError
+
 R = TypeVar("R", bound="Rule")
 
 
@@ -161,10 +163,18 @@ for _rule in (Full, Causal, Padding, Prefix, Documents, Explicit, Both, Either):
 
 
 def as_rule(mask: Tensor | Rule | None) -> Rule:
-    """A mask as users hand it over: None, a bool [B, T] (True = real) or a rule."""
+    """A mask as users hand it over: None, a bool [B, T] (True = real) or a rule.
+
+    Raises:
+        InputError: for a tensor that is not bool, such as one of zeros and ones.
+    """
     if mask is None:
         return Full()
-    return mask if isinstance(mask, Rule) else Padding(mask)
+    if isinstance(mask, Rule):
+        return mask
+    if mask.dtype != torch.bool:
+        raise InputError(f"a mask is bool, not {mask.dtype}", hint="hand over mask.bool()")
+    return Padding(mask)
 
 
 @dataclass(frozen=True, eq=False)

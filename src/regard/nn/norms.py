@@ -6,13 +6,14 @@ Shapes: states [B, T, d_model].
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard import registry
+from regard.spec import Within
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class NormSpec:
     """
 
     kind: str = "layernorm"
-    eps: float = 1e-5
+    eps: Annotated[float, Within(0)] = 1e-5
     bias: bool = True
 
 

@@ -22,6 +22,7 @@ from regard.nn.masks import Full, Rule, prepare
 from regard.nn.norms import NormSpec, make_norm
 from regard.nn.positions.scheme import PositionScheme, PositionSpec, SchemeSize
 from regard.nn.residual import NormPlacement, Residual
+from regard.spec import Fraction, Positive
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LayerSpec:
     feed_forward: FeedForwardSpec = FeedForwardSpec()
     norm: NormSpec = NormSpec()
     norm_placement: NormPlacement = "post"
-    dropout: float = 0.1
+    dropout: Fraction = 0.1
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class StackSpec:
         layer: of each of its layers.
     """
 
-    num_layers: int = 6
+    num_layers: Positive = 6
     positions: PositionSpec = PositionSpec()
     layer: LayerSpec = field(default_factory=LayerSpec)
 

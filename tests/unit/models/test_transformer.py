@@ -234,11 +234,29 @@ def test_unequal_stacks_run():
         ({"tie": "some"}, r"tie"),
         ({"positions": "learnd"}, r"positions(.|\n)*learned"),
         ({"d_model": 4.5}, r"d_model"),
+        ({"d_model": 0}, r"model\.d_model: 0 does not fit: it should be at least 1"),
+        ({"encoder.num_layers": -1}, r"encoder\.num_layers"),
+        ({"layer.dropout": 1.0}, r"layer\.dropout: 1\.0 .* at least 0 and below 1"),
+        ({"layer.attention.dropout": -0.1}, r"attention\.dropout"),
+        ({"layer.attention.num_kv_heads": 0}, r"num_kv_heads"),
+        ({"positions": {"kind": "sinusoidal", "base": 0.0}}, r"positions\.base"),
     ],
 )
 def test_wrong_settings_are_named(override, words):
     with pytest.raises(RecipeError, match=words):
         TransformerConfig.preset("tiny", vocab_size=10, overrides=override)
+
+
+def test_an_unknown_preset_names_the_known():
+    with pytest.raises(RecipeError, match=r"no preset 'bass'(.|\n)*tiny, base, big"):
+        TransformerConfig.preset("bass", vocab_size=10)
+
+
+def test_a_mask_of_numbers_is_refused():
+    model, ids = tiny(), torch.tensor([[1, 2]])
+    for name in ("source_mask", "target_mask"):
+        with pytest.raises(InputError, match="a mask is bool"):
+            model(ids, ids, **{name: torch.tensor([[1, 0]])})
 
 
 def test_a_pass_does_not_change_what_it_is_given():

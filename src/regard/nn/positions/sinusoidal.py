@@ -6,12 +6,13 @@ Shapes: positions [B or 1, T], states [B, T, d_model], table [max_positions, d_m
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from regard.nn.positions.scheme import PositionScheme, SchemeSize
+from regard.spec import Within
 
 Layout = Literal["interleaved", "halves"]
 
@@ -27,7 +28,7 @@ class SinusoidalOptions:
     """
 
     layout: Layout = "interleaved"
-    base: float = 10_000.0
+    base: Annotated[float, Within(1)] = 10_000.0
 
 
 def sinusoids(
