@@ -38,7 +38,7 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
         f'regard translate {run.path} "…"',
         f"regard evaluate {run.path}",
         f'regard look {run.path} "…" -o attention.html',
-        f"regard train {run.path} --run {run.path} --resume   # if it was stopped",
+        f"regard train {run.path} --resume   # if it was stopped",
         "```",
         "",
     ]

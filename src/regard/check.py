@@ -8,21 +8,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from regard import registry
 from regard.errors import RegardError
-from regard.load import open_task
-from regard.recipe import Recipe, as_settings
-from regard.tasks.task import Splits
-from regard.training import TrainingSettings, choose_device, settle
-from regard.workflow import build_model
-from regard.workflow import train as train_run
+from regard.load import open_task, start_weights
+from regard.recipe import Recipe
+from regard.run import Run
+from regard.training import Ranks, choose_device
+from regard.workflow import (
+    Ready,
+    build_model,
+    check_recipe,
+    fit,
+    load_recipe,
+    make_ready,
+    settings_of,
+)
 
 SAMPLES = 200
 """Texts of the round trip, and pairs that the trial run is scored on."""
@@ -51,40 +57,44 @@ def check(
     Raises:
         RegardError: the first thing that is wrong.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe, overrides)
-    loaded.check()
+    loaded = load_recipe(recipe, overrides)
+    check_recipe(loaded)
     yield Row("recipe", f"{loaded.origin}: every key known and typed")
-    with tempfile.TemporaryDirectory(prefix="regard-check-") as directory:
-        path = Path(directory)
-        task = registry.task(loaded.task)(loaded)
-        splits = task.prepare(path, lambda _: None)
-        for note in splits.notes:
+    with (
+        tempfile.TemporaryDirectory(prefix="regard-check-") as directory,
+        Run.hold(Path(directory) / "run") as run,
+    ):
+        ready = make_ready(loaded, run.path, lambda _: None)
+        for note in ready.splits.notes:
             yield Row("data", note)
-        yield Row("tokenizer", task.check_tokenizer(SAMPLES))
-        settings = settle(as_settings(loaded.training, TrainingSettings, where="training"))
+        yield Row("tokenizer", ready.task.check_tokenizer(SAMPLES))
+        settings = ready.settings
         yield Row(
             "machine",
             f"{settings.device}, {settings.precision}, {settings.threads} threads, "
             f"torch {torch.__version__}",
         )
-        yield from _try_batches(loaded, task, splits, settings)
-        yield from _try_run(loaded, path / "run")
+        yield from _try_batches(ready)
+        yield from _try_run(ready, run)
 
 
-def _try_batches(
-    recipe: Recipe, task: Any, splits: Splits, settings: TrainingSettings
-) -> Iterator[Row]:
-    model = build_model(recipe, task, settings, lambda _: None)
-    device = choose_device(settings.device)
-    model.to(device).train()
+def _try_batches(ready: Ready) -> Iterator[Row]:
+    recipe, task, splits, settings = ready.recipe, ready.task, ready.splits, ready.settings
     steps = math.ceil(splits.train.num_micro_batches(0) / settings.accumulate)
     sizes = splits.train.tokens(0).sum(axis=1)
     yield Row(
         "batches",
         f"{steps:,} steps an epoch, {sizes.mean() * settings.accumulate:,.0f} real tokens a step",
     )
+    model = build_model(recipe, task, settings)
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("model", f"{recipe.family}, {parameters:,} parameters")
+    start = recipe.model.get("start_from")
+    if start is not None:
+        for line in start_weights(model, Path(str(start))).splitlines():
+            yield Row("weights", line)
+    device = choose_device(settings.device)
+    model.to(device).train()
     batch = splits.train.micro_batch(0, splits.train.worst(0))
     begun, before = time.perf_counter(), _peak(device)
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
@@ -95,9 +105,10 @@ def _try_batches(
         f"{shape}: {seconds:.2f} s, {max(after - before, 0):,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
     )
-    expected = math.log(_classes(model))
-    verdict = "as it should be" if abs(loss - expected) < 0.25 * expected else "look into this"
-    yield Row("first loss", f"{loss:.3f}, ln V is {expected:.3f}: {verdict}")
+    blind = math.log(_classes(model))
+    # The logits' variance adds half of itself to ln V: at most about 1 for any sound first weights.
+    verdict = "as it should be" if loss < 1.1 * blind + 1 else "too high, look into this"
+    yield Row("first loss", f"{loss:.3f}, a blind guess has ln V = {blind:.3f}: {verdict}")
 
 
 def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor]) -> float:
@@ -110,32 +121,31 @@ def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor
         if parameter.requires_grad and parameter.grad is None:
             raise RegardError("the parameter gets no gradient", where=name)
     model.zero_grad()
-    return float(mean)
+    return float(mean.detach())
 
 
-def _try_run(recipe: Recipe, path: Path) -> Iterator[Row]:
+def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     """One step, saved, opened as a user opens it, decoding what it is scored on."""
-    trial = recipe.override(
-        {
-            "training.max_steps": 1,
-            "training.checkpoint.average": 0,
-            "evaluation.metric": "loss",
-            "evaluation.samples": 0,
-        }
-    )
+    changes: dict[str, Any] = {
+        "training.max_steps": 1,
+        "training.checkpoint.average": 0,
+        "evaluation.metric": "loss",
+        "evaluation.samples": 0,
+    }
+    trial = ready.recipe.override(changes)
     begun = time.perf_counter()
-    run = train_run(trial, run=path)
+    fit(replace(ready, recipe=trial, settings=settings_of(trial)), run, ranks=Ranks())
     assert run.result is not None
-    yield Row(
-        "one step", f"loss on the validation data {run.result.scores.get('loss', math.nan):.3f}"
-    )
-    task, model = open_task(path)
-    if recipe.data.valid is not None:
-        sources, references = (texts[:SAMPLES] for texts in task.read_pairs())
-        outputs = task.predictor(model).translate(sources, strategy="greedy", max_length=20)
-        scores = task.score(sources, references, outputs).scores.values()
+    loss = run.result.scores.get("loss")
+    seen = "no validation data" if loss is None else f"loss on the validation data {loss:.3f}"
+    yield Row("one step", seen)
+    task, model = open_task(run.path)
+    if ready.recipe.data.valid is not None:
+        examples = task.read_pairs().first(SAMPLES)
+        outputs = task.predict(model, examples, {"strategy": "greedy", "max_length": 20})
+        scores = task.score(examples, outputs).scores.values()
         seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores)
-        yield Row("save, load, decode, score", f"{len(sources)} texts: {seen}")
+        yield Row("save, load, decode, score", f"{len(examples)} texts: {seen}")
     yield Row("trial run", f"{time.perf_counter() - begun:.1f} s")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from regard import registry
-from regard.errors import RecipeError, RegardError
+from regard.errors import InputError, RecipeError, RegardError
 from regard.recipe import Recipe
 from regard.run import Run
 from regard.training.device import choose_device
@@ -57,26 +57,34 @@ def open_task(
     """A run's task object and its model in evaluation mode; see `load`."""
     opened = Run.open(run)
     recipe = Recipe.load(opened.path, settled=True)
+    dtype, place = dtype_of(precision or recipe.decoding.precision), _device(device)
     task = registry.task(recipe.task)(recipe)
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
     model: nn.Module = registry.family(recipe.family).model(config)
     opened.load_weights(model, checkpoint)
-    dtype = dtype_of(precision or recipe.decoding.precision)
-    return task, model.to(device=choose_device(device), dtype=dtype).eval()
+    return task, model.to(device=place, dtype=dtype).eval()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return choose_device(name)
+    except RegardError as error:  # it speaks of the recipe's key
+        raise InputError(error.what, where="device", hint=error.hint) from None
 
 
 def dtype_of(precision: str) -> torch.dtype:
     """The dtype of weights in prediction.
 
     Raises:
-        RegardError: for a precision that is not built.
+        InputError: for a precision that is not built.
     """
     if precision not in DTYPES:
-        raise RegardError(
-            f"decoding in {precision} is not built yet",
+        known = ", ".join(DTYPES)
+        raise InputError(
+            "int8 is not built yet" if precision == "int8" else f"there is no {precision!r}",
             where="precision",
-            hint=f"choose one of {', '.join(DTYPES)}",
+            hint=f"choose one of {known}",
         )
     return DTYPES[precision]
 

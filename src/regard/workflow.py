@@ -16,11 +16,12 @@ from torch import nn
 
 from regard import registry
 from regard.card import card
-from regard.errors import RecipeError
+from regard.errors import InputError, RecipeError, RunError
 from regard.load import open_task, start_weights
-from regard.metrics import Comparison, Score, compare
+from regard.metrics import Comparison, Score
 from regard.nn import backend
 from regard.recipe import Recipe, as_settings, carry_on
+from regard.recipe.layers import flatten
 from regard.run import Run
 from regard.tasks.task import Splits
 from regard.training import (
@@ -51,9 +52,10 @@ def train(
     """Train what a recipe says; the whole of it, from text to a run that translates.
 
     Args:
-        recipe: a file, a built-in name, or a `Recipe`.
+        recipe: a file, a run directory, a built-in name, or a `Recipe`.
         overrides: ``{"training.seed": 2}`` or ``["training.seed=2"]``.
-        run: the run directory; by default ``runs/NAME``.
+        run: the run directory; by default ``runs/NAME``, or with ``resume`` the run that is given
+            as the recipe.
         resume: go on with the same run (from its newest valid checkpoint, or from step 0 where
             there is none yet); a new run from other weights is ``model.start_from``.
         listeners: called with every event of the loop.
@@ -65,68 +67,181 @@ def train(
     Raises:
         RegardError: what is wrong, where, and what to do.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else Recipe.load(recipe, overrides)
-    if isinstance(recipe, Recipe) and overrides:
-        loaded = loaded.override(overrides)
-    loaded.check()
-    path = Path(run) if run is not None else Path("runs") / Path(loaded.origin).stem
+    loaded = load_recipe(recipe, overrides)
+    check_recipe(loaded)
+    path = Path(run) if run is not None else _usual_run(recipe, loaded, resume)
     with join(loaded.training.device) as ranks, Run.hold(path, resume=resume, ranks=ranks) as held:
+        tell = say if say is not None and ranks.main else _nobody
         if resume and held.has_recipe:
-            loaded = carry_on(Recipe.load(held.path, settled=True), loaded)
-        return _train(loaded, held, ranks, resume, listeners, say or (lambda _: None))
+            loaded = _carried_on(held, loaded, tell)
+        with ranks.first():
+            ready = make_ready(loaded, held.path, tell)
+        for note in ready.splits.notes:
+            tell(note)
+        fit(ready, held, ranks=ranks, resume=resume, listeners=listeners, say=tell)
+        return held
 
 
-def _train(
-    recipe: Recipe,
-    run: Run,
-    ranks: Ranks,
-    resume: bool,
-    listeners: Sequence[Listener],
-    say: Say,
-) -> Run:
-    tell = say if ranks.main else _nobody
-    settings = settle(as_settings(recipe.training, TrainingSettings, where="training"))
-    evaluation = as_settings(recipe.evaluation, EvaluationSettings, where="evaluation")
-    settings = replace(settings, evaluation=evaluation)
-    backend.keep_heap()
-    torch.set_num_threads(settings.threads)
-    task = registry.task(recipe.task)(recipe)
-    with ranks.first():
-        splits: Splits = task.prepare(run.path, tell)
-    for note in splits.notes:
-        tell(note)
-    model = build_model(recipe, task, settings, tell)
-    settings = with_width(settings, model)
-    if ranks.main:
-        run.write_recipe(settled(recipe, task, settings).dump())
-        for warning in run.record_environment(_facts(settings, ranks)):
-            tell(f"warning: {warning}")
-    run.result = run_loop(
-        model,
-        task.objective(),
-        splits.train,
-        settings,
-        evaluate=evaluator(task, splits, settings),
-        listeners=[*run.writers(), *listeners],
-        store=run.store,
-        resume=resume,
-        ranks=ranks,
-    )
-    if ranks.main:
-        run.write_card(card(run, recipe, model))
-    return run
+def load_recipe(
+    recipe: str | Path | Recipe, overrides: Mapping[str, Any] | Sequence[str] | None = None
+) -> Recipe:
+    """The recipe of a file, a run directory, a built-in name or a `Recipe`, with overrides."""
+    if isinstance(recipe, Recipe):
+        return _with_tokenizer(recipe.override(overrides) if overrides else recipe)
+    return _with_tokenizer(Recipe.load(recipe, overrides, settled=Path(recipe).is_dir()))
+
+
+def _with_tokenizer(recipe: Recipe) -> Recipe:
+    """Weights of another run know its tokens alone: its tokenizer comes with them.
+
+    Raises:
+        RecipeError: the recipe asks for another one.
+    """
+    start = recipe.model.get("start_from")
+    if start is None or recipe.settled or not Path(str(start)).is_dir():
+        return recipe
+    theirs = Recipe.load(str(start), settled=True).tokenizer
+    if "tokenizer" not in recipe.model_fields_set:
+        return recipe.override({"tokenizer": theirs.model_dump(exclude_none=True)})
+    for key in type(theirs).model_fields:
+        there, here = getattr(theirs, key), getattr(recipe.tokenizer, key)
+        if there != here:
+            raise RecipeError(
+                f"is {here!r} here and {there!r} in the run whose weights are taken",
+                where=recipe.place(f"tokenizer.{key}"),
+                hint="leave the tokenizer's settings out: it comes with the weights",
+            )
+    return recipe
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """All that can be wrong with a recipe before any data are read.
+
+    Raises:
+        RecipeError: naming the file, line and key of what is wrong.
+    """
+    recipe.check()
+    try:
+        with torch.device("meta"):
+            registry.family(recipe.family).model(recipe.trial_config())
+    except RecipeError as error:  # such as heads that do not divide the width
+        where = recipe.place(error.where or "model")
+        raise RecipeError(error.what, where=where, hint=error.hint) from None
+
+
+def _usual_run(given: str | Path | Recipe, loaded: Recipe, resume: bool) -> Path:
+    if not isinstance(given, Recipe) and Path(given).is_dir():
+        return Path(given) if resume else Path("runs") / Path(given).resolve().name
+    return Path("runs") / Path(loaded.origin).stem
+
+
+def _carried_on(run: Run, recipe: Recipe, tell: Say) -> Recipe:
+    """The run's own recipe, with what may change as ``recipe`` has it; says what goes on."""
+    stored = Recipe.load(run.path, settled=True)
+    carried = carry_on(stored, recipe)
+    if run.store.all():
+        tell(f"kept of {run.path}: weights, optimizer, schedule, generators, place in the data")
+    before, after = flatten(stored.settings()), flatten(carried.settings())
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key):
+            tell(f"new: {key} = {after.get(key, 'not set')}, was {before.get(key, 'not set')}")
+    return carried
 
 
 def _nobody(line: str) -> None:
     """Where nobody reads."""
 
 
-def _facts(settings: TrainingSettings, ranks: Ranks) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Ready:
+    """A recipe whose data lie ready.
+
+    Attributes:
+        settings: of the loop, with what ``auto`` stands for on this machine.
+    """
+
+    recipe: Recipe
+    settings: TrainingSettings
+    task: Any
+    splits: Splits
+
+
+def make_ready(recipe: Recipe, directory: Path, say: Say) -> Ready:
+    """Tokenizer and data of a recipe; both are kept in the run's directory."""
+    settings = settings_of(recipe)
+    backend.keep_heap()
+    torch.set_num_threads(settings.threads)
+    task = registry.task(recipe.task)(recipe)
+    return Ready(recipe, settings, task, task.prepare(directory, say))
+
+
+def settings_of(recipe: Recipe) -> TrainingSettings:
+    """The loop's settings, with what ``auto`` stands for on this machine."""
+    settings = settle(as_settings(recipe.training, TrainingSettings, where="training"))
+    evaluation = as_settings(recipe.evaluation, EvaluationSettings, where="evaluation")
+    return replace(settings, evaluation=evaluation)
+
+
+def fit(
+    ready: Ready,
+    run: Run,
+    *,
+    ranks: Ranks,
+    resume: bool = False,
+    listeners: Sequence[Listener] = (),
+    say: Say = _nobody,
+) -> None:
+    """Train in a run that this process holds; afterwards ``run.result`` says how it ended."""
+    recipe, task, splits = ready.recipe, ready.task, ready.splits
+    going_on = resume and bool(run.store.all())
+    if going_on:
+        _check_data(run, splits)
+    model = build_model(recipe, task, ready.settings)
+    start = recipe.model.get("start_from")
+    if start is not None and not (going_on and run.store.newest_valid()[0]):
+        say(start_weights(model, Path(str(start))))
+    settings = with_width(ready.settings, model)
+    if ranks.main:
+        run.write_recipe(settled(recipe, task, settings).dump())
+        for warning in run.record_environment(_facts(settings, ranks, splits)):
+            say(f"warning: {warning}")
+    try:
+        run.result = run_loop(
+            model,
+            task.objective(),
+            splits.train,
+            settings,
+            evaluate=evaluator(task, splits, settings),
+            listeners=[*run.writers(), *listeners],
+            store=run.store,
+            resume=resume,
+            ranks=ranks,
+        )
+    finally:
+        splits.train.close()
+    if ranks.main:
+        run.write_card(card(run, recipe, model))
+
+
+def _check_data(run: Run, splits: Splits) -> None:
+    """The place in the data that a checkpoint holds means nothing in other data."""
+    for split, digest in dict(run.environment().get("data", {})).items():
+        if splits.digests.get(split) != digest:
+            raise RunError(
+                "the data are not those that this run was trained on so far",
+                where=f"data.{split}",
+                hint="put the files back as they were, or start a new run from its weights: "
+                f"model.start_from={run.path}",
+            )
+
+
+def _facts(settings: TrainingSettings, ranks: Ranks, splits: Splits) -> dict[str, Any]:
     return {
         "precision": settings.precision,
         "threads": settings.threads,
         "ranks": ranks.world,
         "device": settings.device,
+        "data": dict(splits.digests),
     }
 
 
@@ -146,14 +261,11 @@ def settled(recipe: Recipe, task: Any, settings: TrainingSettings) -> Recipe:
     return recipe.resolved(task.model_settings()).override(chosen)
 
 
-def build_model(recipe: Recipe, task: Any, settings: TrainingSettings, say: Say) -> nn.Module:
-    """The model with its first weights (random by the seed, or ``start_from``'s)."""
+def build_model(recipe: Recipe, task: Any, settings: TrainingSettings) -> nn.Module:
+    """The model with its first weights, random by the seed."""
     config = recipe.model_config_for(task.model_settings())
     torch.manual_seed(settings.seed)
     model: nn.Module = registry.family(recipe.family).model(config)
-    start = recipe.model.get("start_from")
-    if start is not None:
-        say(start_weights(model, Path(str(start))))
     return model
 
 
@@ -230,6 +342,7 @@ def evaluate(
     beam: int | None = None,
     precision: Any = None,
     device: str = "auto",
+    checkpoint: str = "auto",
 ) -> EvaluationReport:
     """Score a run on its test data, or on ``data`` in the recipe's words.
 
@@ -238,31 +351,31 @@ def evaluate(
         data: e.g. ``{"source": F, "target": F}``.
         versus: another run on the same data, for a paired test.
         beam, precision, device: otherwise than the recipe says.
+        checkpoint: of ``run``; see `regard.load`.
+
+    Raises:
+        RegardError: what is wrong, where, and what to do.
     """
-    task, model = open_task(run, precision=precision, device=device)
+    task, model = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
     if data is None and task.recipe.data.test is None:
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
             hint="give files: --source FILE --target FILE",
         )
-    sources, references = task.read_pairs(data, split="test")
+    examples = task.read_pairs(data, split="test")
     begun = time.perf_counter()
-    outputs = task.predictor(model).translate(sources, beam=beam)
+    outputs = task.predict(model, examples, {"beam": beam})
     seconds = time.perf_counter() - begun
-    found = task.score(sources, references, outputs, resamples=RESAMPLES)
+    found = task.score(examples, outputs, resamples=RESAMPLES)
     comparisons: Sequence[Comparison] = ()
     if versus is not None:
         other_task, other = open_task(versus, precision=precision, device=device)
-        others = other_task.predictor(other).translate(sources, beam=beam)
-        comparisons = compare(
-            others,
-            outputs,
-            references,
-            tokenize=task.bleu_tokens,
-            lowercase=task.recipe.tokenizer.lowercase,
-        )
+        if other_task.name != task.name:
+            raise InputError(f"is a run of {other_task.name}, not {task.name}", where=str(versus))
+        others = other_task.predict(other, examples, {"beam": beam})
+        comparisons = task.compare(examples, outputs, others)
     name = None if versus is None else str(versus)
     return EvaluationReport(
-        str(run), len(sources), seconds, found.scores, versus=name, comparisons=comparisons
+        str(run), len(examples), seconds, found.scores, versus=name, comparisons=comparisons
     )

@@ -19,16 +19,16 @@ def check(
 
     regard check recipe.toml
     """
-    from rich.console import Console
     from rich.text import Text
 
     from regard.check import check as run_checks
+    from regard.cli.output import console
 
-    console = Console()
+    say = console().print
     for row in run_checks(recipe, settings):
         if as_json:
             print(json.dumps({"what": row.what, "seen": row.seen}, ensure_ascii=False), flush=True)
         else:
-            console.print(Text.assemble((f"{row.what:>26}  ", "bold"), row.seen))
+            say(Text.assemble((f"{row.what:>26}  ", "bold"), row.seen))
     if not as_json:
-        console.print("\nall is well; start with: regard train", recipe, *(settings or []))
+        say("\nall is well; start with: regard train", recipe, *(settings or []))

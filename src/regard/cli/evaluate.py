@@ -8,9 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from regard.cli import options
+
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="the run directory, e.g. runs/demo")],
+    run: options.Run,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=FILE", help="further files of --data")
+    ] = None,
     source: Annotated[Path | None, typer.Option(help="file of source texts")] = None,
     target: Annotated[Path | None, typer.Option(help="file of references")] = None,
     data: Annotated[
@@ -19,26 +24,30 @@ def evaluate(
     versus: Annotated[
         Path | None, typer.Option(help="another run to compare with, by a paired test")
     ] = None,
-    beam: Annotated[int | None, typer.Option(help="hypotheses kept open", min=1)] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, float32 or bfloat16; default: the recipe's")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    beam: options.Beam = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    checkpoint: options.Checkpoint = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Score a run on its test data, or on files given here.
 
     regard evaluate runs/a --source test.en --target test.de --versus runs/b
+
+    regard evaluate runs/a --data file=test.tsv fields.source=en fields.target=de
     """
+    if more and not data:
+        raise typer.BadParameter(f"unexpected {more[0]!r}: files follow --data, --source, --target")
     from regard import workflow
 
     report = workflow.evaluate(
         run,
-        _data(source, target, data or []),
+        _data(source, target, [*(data or []), *(more or [])]),
         versus=versus,
         beam=beam,
         precision=precision,
         device=device,
+        checkpoint=checkpoint,
     )
     if as_json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
@@ -48,13 +57,15 @@ def evaluate(
 
 def _data(source: Path | None, target: Path | None, pairs: list[str]) -> dict[str, Any] | None:
     from regard.errors import InputError
+    from regard.recipe.text import value
+    from regard.spec import merge, nest
 
     found: dict[str, Any] = {}
     for pair in pairs:
-        key, separator, value = pair.partition("=")
+        key, separator, given = pair.partition("=")
         if not separator:
             raise InputError(f"{pair!r} is not KEY=FILE", where="--data")
-        found[key] = value
+        found = merge(found, nest({key: value(given) if key.startswith("fields.") else given}))
     if source is not None:
         found["source"] = str(source)
     if target is not None:
@@ -63,21 +74,18 @@ def _data(source: Path | None, target: Path | None, pairs: list[str]) -> dict[st
 
 
 def _print(report: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from regard.cli.output import console, print_table
 
-    console = Console()
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for title in ("", "score", "95 % interval", "signature"):
-        table.add_column(title, justify="right" if title in ("score", "95 % interval") else "left")
+    say = console().print
+    say(f"{report.examples:,} examples in {report.seconds:.1f} s")
+    rows = []
     for score in report.scores.values():
-        low_high = "" if score.interval is None else "{:.1f} – {:.1f}".format(*score.interval)
-        table.add_row(score.name, f"{score.value:.2f}", low_high, score.signature)
-    console.print(f"{report.examples:,} examples in {report.seconds:.1f} s")
-    console.print(table)
+        low_high = "-" if score.interval is None else "{:.1f} to {:.1f}".format(*score.interval)
+        rows.append((score.name, f"{score.value:.2f}", low_high, score.signature))
+    print_table(("", "score", "95 % interval", "signature"), rows)
     for found in report.comparisons:
         verdict = "significant" if found.significant() else "not significant"
-        console.print(
+        say(
             f"{found.name}: {found.system.value:.2f} against {found.baseline.value:.2f} of "
             f"{report.versus}, difference {found.difference:+.2f}, p = {found.p_value:.3f} "
             f"({verdict} at 0.05)  {found.signature}"

@@ -50,6 +50,9 @@ def refuse_existing(path: Path | None) -> None:
 def opened_output(path: Path | None) -> Iterator[Write]:
     """Write lines to a new file, or to standard output.
 
+    The file has its name when it is whole. What an error leaves unfinished stays beside it, as
+    ``NAME.partial``; where no line was written, nothing stays.
+
     Raises:
         InputError: when the file exists.
     """
@@ -57,8 +60,24 @@ def opened_output(path: Path | None) -> Iterator[Write]:
         yield _print
         return
     refuse_existing(path)
-    with path.open("x", encoding="utf-8", newline="\n") as file:
-        yield lambda line: print(line, file=file)
+    partial, lines = path.with_name(f"{path.name}.partial"), 0
+
+    def write(line: str) -> None:
+        nonlocal lines
+        lines += 1
+        print(line, file=file)
+
+    try:
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            yield write
+        refuse_existing(path)
+        partial.rename(path)
+    except BaseException:
+        if lines:
+            print(f"lines written before this error: {partial}", file=sys.stderr)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
 
 
 def _print(line: str) -> None:

@@ -12,7 +12,9 @@ import typer
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="a recipe file, or the name of a built-in one (regard recipe list)"),
+        typer.Argument(
+            help="a recipe file, the name of a built-in one (regard recipe list), or a run"
+        ),
     ],
     settings: Annotated[
         list[str] | None, typer.Argument(help="settings to change: training.seed=2 …")
@@ -40,7 +42,7 @@ def train(
     finally:
         shown.close()
     if done.result is not None and done.result.exit_status:
-        _say(f"saved; go on with: regard train {recipe} --run {done.path} --resume")
+        _say(f"saved; go on with: regard train {done.path} --resume")
         raise typer.Exit(done.result.exit_status)
     _say(f"done: {done.path}")
 

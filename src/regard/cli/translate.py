@@ -10,98 +10,122 @@ from typing import Annotated, Any
 
 import typer
 
+from regard.cli import options
+
 CHUNK = 4096
 """Lines translated together: sorted by length inside, written in their order."""
 
 
 def translate(
-    run: Annotated[Path, typer.Argument(help="the run directory, e.g. runs/demo")],
-    text: Annotated[
-        list[str] | None, typer.Argument(help="texts to translate; without any, standard input")
-    ] = None,
-    input_file: Annotated[
-        str | None, typer.Option("-i", "--input", help="file of texts, one a line (- = stdin)")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="file to write; must not exist")
-    ] = None,
+    run: options.Run,
+    text: options.Texts = None,
+    input_file: options.InputFile = None,
+    output: options.Output = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="one JSON object a text: source, text, score, tokens")
+        bool, typer.Option("--json", help="one JSON object a line: source, text, score, tokens")
     ] = False,
-    beam: Annotated[int | None, typer.Option(help="hypotheses kept open", min=1)] = None,
-    nbest: Annotated[int | None, typer.Option(help="translations of each text", min=1)] = None,
-    length_penalty: Annotated[
-        float | None, typer.Option(help="alpha: above 0 longer outputs win more often")
-    ] = None,
-    length_penalty_kind: Annotated[
-        str | None, typer.Option(help="gnmt, ((5+n)/6)^alpha, or power, n^alpha")
-    ] = None,
-    strategy: Annotated[str | None, typer.Option(help="greedy, beam or sample")] = None,
-    max_length: Annotated[
-        str | None, typer.Option(help='tokens of the longest output: a number or "input+50"')
-    ] = None,
-    prefix: Annotated[
-        str | None, typer.Option(help="what each translation must begin with")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="sample: below 1 bolder")] = None,
-    top_k: Annotated[int | None, typer.Option(help="sample: only the k likeliest")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="sample: the likeliest that reach p together")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(help="sample: at least p times the likeliest")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="sample: of the random draws")] = None,
-    batch_tokens: Annotated[
-        int, typer.Option(help="source tokens at once; changes the speed alone", min=1)
-    ] = 4096,
-    precision: Annotated[
-        str | None, typer.Option(help="auto, float32 or bfloat16; default: the recipe's")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    beam: options.Beam = None,
+    nbest: options.Nbest = None,
+    length_penalty: options.LengthPenalty = None,
+    length_penalty_kind: options.LengthPenaltyKind = None,
+    strategy: options.Strategy = None,
+    max_length: options.MaxLength = None,
+    prefix: options.Prefix = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    seed: options.Seed = None,
+    batch_tokens: options.BatchTokens = 4096,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    checkpoint: options.Checkpoint = "auto",
 ) -> None:
     """Translate texts given as words, in a file, or on standard input.
 
     regard translate runs/demo "the old dog sleeps"
+
     regard translate runs/demo -i news.en -o news.de --beam 8
     """
     from regard.cli.files import opened_output, texts_from
+
+    wanted = {
+        "beam": beam,
+        "nbest": nbest,
+        "length_penalty": length_penalty,
+        "length_penalty_kind": length_penalty_kind,
+        "strategy": strategy,
+        "max_length": int(max_length) if max_length and max_length.isdigit() else max_length,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+    }
+    with opened_output(output) as write:
+        translator = _translator(run, precision, device, checkpoint)
+        shape = _shape(translator, wanted, as_json)
+        name = "text " if text else f"{_name(input_file)}:"
+        for first, texts in _chunks(texts_from(text, input_file)):
+            origins = [f"{name}{number}" for number in range(first, first + len(texts))]
+            results = translator.ranked(
+                texts, prefix=prefix, batch_tokens=batch_tokens, origins=origins, **wanted
+            )
+            for source, found in zip(texts, results, strict=True):
+                for one in found:
+                    write(shape(source, one))
+
+
+def _translator(run: Path, precision: Any, device: str, checkpoint: str) -> Any:
+    """The run's translator.
+
+    Raises:
+        InputError: the run is for another task.
+    """
+    from regard.errors import InputError
     from regard.load import load
 
-    with opened_output(output) as write:
-        translator = load(run, precision=precision, device=device)  # type: ignore[arg-type]
-        options: dict[str, Any] = {
-            "beam": beam,
-            "nbest": nbest,
-            "length_penalty": length_penalty,
-            "length_penalty_kind": length_penalty_kind,
-            "strategy": strategy,
-            "max_length": int(max_length) if max_length and max_length.isdigit() else max_length,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "seed": seed,
-        }
-        for texts in _chunks(texts_from(text, input_file)):
-            for source, found in zip(
-                texts,
-                translator.ranked(texts, prefix=prefix, batch_tokens=batch_tokens, **options),
-                strict=True,
-            ):
-                for one in found:
-                    if as_json:
-                        write(_line(source, one))
-                    else:
-                        write(one.text if len(found) == 1 else f"{one.score:.4f}\t{one.text}")
+    found = load(run, precision=precision, device=device, checkpoint=checkpoint)
+    if not hasattr(found, "translate"):
+        raise InputError(
+            "this run does not translate: it was trained for another task",
+            where=str(run),
+            hint=f"{run / 'recipe.toml'} says which",
+        )
+    return found
 
 
-def _line(source: str, one: Any) -> str:
+def _shape(translator: Any, wanted: Any, as_json: bool) -> Any:
+    """How an output becomes a line: JSON, text, or its score and text where there are several.
+
+    Raises:
+        RegardError: for options that cannot be.
+    """
+    from regard.tasks.generation import with_options
+
+    several = with_options(translator.decoding, wanted).nbest > 1
+    return _json if as_json else _scored if several else _plain
+
+
+def _json(source: str, one: Any) -> str:
     fields = {"source": source, "text": one.text, "score": one.score, "tokens": list(one.tokens)}
     return json.dumps(fields, ensure_ascii=False)
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(texts)
-    while chunk := list(itertools.islice(iterator, CHUNK)):
-        yield chunk
+def _scored(source: str, one: Any) -> str:
+    return f"{one.score:.4f}\t{one.text}"
+
+
+def _plain(source: str, one: Any) -> str:
+    return str(one.text)
+
+
+def _name(file: str | None) -> str:
+    return "<stdin>" if file in (None, "-") else str(file)
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Many texts at a time, with the number of the first."""
+    numbered = enumerate(texts, start=1)
+    while chunk := list(itertools.islice(numbered, CHUNK)):
+        yield chunk[0][0], [text for _, text in chunk]

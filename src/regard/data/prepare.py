@@ -216,7 +216,7 @@ class _Writer:
                 raise DataError(
                     f"the example has {max(sizes)} tokens, more than {limit}",
                     where=example.origin,
-                    hint="shorten it, or raise data.max_length",
+                    hint="shorten it or leave it out; model.max_positions says what a model reads",
                 )
         self.dropped = +self.dropped  # only what happened is reported
         self._append(

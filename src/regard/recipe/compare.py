@@ -17,10 +17,12 @@ MAY_CHANGE = (
     "training.max_epochs",
     "training.workers",
     "training.device",
+    "training.threads",
     "training.checkpoint.",
     "evaluation.",
 )
-"""What a resumed run may say otherwise than it did (design, section 6)."""
+"""What a resumed run may say otherwise than it did (design, section 6). Another number of threads
+may round otherwise: the run's environment file notices, and training warns."""
 
 
 def differences(stored: Recipe, new: Recipe) -> list[str]:
@@ -42,7 +44,6 @@ def differences(stored: Recipe, new: Recipe) -> list[str]:
         if not key.startswith(MAY_CHANGE)
         and before.get(key) != after.get(key)
         and after.get(key) != "auto"
-        and not (key == "training.threads" and after.get(key) == 0)
     )
 
 
@@ -61,6 +62,8 @@ def carry_on(stored: Recipe, new: Recipe) -> Recipe:
         )
     kept = {k: v for k, v in flatten(stored.settings()).items() if not k.startswith(MAY_CHANGE)}
     changed = {k: v for k, v in flatten(new.settings()).items() if k.startswith(MAY_CHANGE)}
+    # 0 agrees with whatever was chosen: the run goes on to the same bits.
+    changed["training.threads"] = new.training.threads or stored.training.threads
     return stored.replaced(nest({**kept, **changed}))
 
 

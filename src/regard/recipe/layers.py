@@ -10,7 +10,7 @@ from typing import Any
 from regard.errors import RecipeError
 from regard.recipe import text
 from regard.recipe.sections import ALTERNATIVES
-from regard.spec import merge, nest
+from regard.spec import STACK_WIDE, merge, nest
 
 SPLITS = ("train", "valid", "test")
 SPLIT_PATHS = ("source", "target", "file")
@@ -23,7 +23,7 @@ def overlay(
 ) -> dict[str, Any]:
     """``upper`` over ``lower``, key by key; what it gives replaces its alternatives below."""
     if path[:1] == ("model",):
-        return merge(lower, upper)
+        return merge(_without_replaced(lower, upper), upper)
     result = dict(lower)
     for forms in ALTERNATIVES.get(".".join(path), ()):
         chosen = [form for form in forms if any(key in upper for key in form)]
@@ -37,6 +37,34 @@ def overlay(
             result[key] = overlay(held, value, (*path, key))
         else:
             result[key] = value
+    return result
+
+
+def _without_replaced(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """A lower model table without what a higher one replaces by another key.
+
+    ``layer.dropout`` given above is every stack's, whatever ``encoder.layer.dropout`` says below;
+    a preset and ``start_from`` take each other's place.
+    """
+    result = dict(lower)
+    for one, other in (("preset", "start_from"), ("start_from", "preset")):
+        if one in upper and other not in upper:
+            result.pop(other, None)
+    shared = {key: upper[key] for key in STACK_WIDE if key in upper}
+    for key, held in lower.items():
+        if key not in STACK_WIDE and isinstance(held, Mapping):
+            result[key] = _without(held, shared)
+    return result
+
+
+def _without(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that ``given`` does not say."""
+    result = {}
+    for key, value in settings.items():
+        if key not in given:
+            result[key] = value
+        elif isinstance(value, Mapping) and isinstance(given[key], Mapping):
+            result[key] = _without(value, given[key])
     return result
 
 
@@ -60,7 +88,9 @@ def parse_overrides(overrides: Overrides | None) -> dict[str, Any]:
                 hint="write key=value, e.g. training.seed=2",
             )
         path = ".".join(part.strip() for part in key.split("."))
-        result = overlay(result, nest({path: text.value(written.strip())}))
+        # Of the model's keys those beside each other do not replace each other, as in a file.
+        lay = merge if path.startswith("model.") else overlay
+        result = lay(result, nest({path: text.value(written.strip())}))
     return result
 
 

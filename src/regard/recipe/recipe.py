@@ -160,9 +160,23 @@ class Recipe(RecipeModel):
         Raises:
             RecipeError: naming the file, line and key of what is wrong.
         """
-        self.model_config_for(self._stand_in())
+        self.trial_config()
         self._check_objective()
         self._check_task()
+
+    def trial_config(self) -> Any:
+        """The family's config, with a stand-in for what only the data can say."""
+        return self.model_config_for(self._stand_in())
+
+    def place(self, key: str) -> str:
+        """Where a key is written, as errors name it.
+
+        Args:
+            key: dotted; of the model's keys the end is enough: ``attention.num_heads``.
+        """
+        written = flatten({"model": self.model})
+        found = next((name for name in written if name.endswith(f".{key}")), key)
+        return self._source.place(tuple(found.split(".")))
 
     def model_config_for(self, decided: Mapping[str, Any] | None = None) -> Any:
         """The family's config: defaults < preset or start_from < recipe and command line.
@@ -267,6 +281,8 @@ class Recipe(RecipeModel):
 
     def _settings_of_run(self, start: str) -> Mapping[str, Any]:
         try:
+            if not Path(start).is_dir():
+                raise RecipeError("there is no such run")
             model = type(self).load(start, settled=True).model
         except RecipeError as error:
             raise RecipeError(

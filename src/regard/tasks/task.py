@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from torch import nn
 
 from regard.data import BatchSource
-from regard.metrics import Score
+from regard.metrics import Comparison, Score
 from regard.recipe import Recipe
 
 Report = Callable[[str], None]
@@ -28,6 +28,28 @@ class Sample:
     source: str
     target: str
     output: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs with what is right, as a reader has them.
+
+    Attributes:
+        sources, references: texts.
+        origins: where each stands, ``file:line``.
+    """
+
+    sources: Sequence[str]
+    references: Sequence[str]
+    origins: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def first(self, count: int) -> Examples:
+        """The first few."""
+        parts = (self.sources, self.references, self.origins)
+        return Examples(*(part[:count] for part in parts))
 
 
 @dataclass(frozen=True)
@@ -45,11 +67,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Splits:
-    """Batches to train on and to validate with."""
+    """Batches to train on and to validate with.
+
+    Attributes:
+        notes: lines worth reading, such as how many examples were left out.
+        digests: of each split's content; a run that goes on must have the same.
+    """
 
     train: BatchSource
     valid: BatchSource | None
     notes: Sequence[str] = field(default_factory=tuple)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -84,8 +112,31 @@ class Task(Protocol):
 
     def read_pairs(
         self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
-    ) -> tuple[list[str], list[str]]:
+    ) -> Examples:
         """Inputs and references of a split of the recipe, or of data in its words."""
+        ...
+
+    def predict(
+        self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The best output for each input; ``options`` are the decoding's."""
+        ...
+
+    def score(
+        self,
+        examples: Examples,
+        outputs: Sequence[str],
+        *,
+        samples: int = 0,
+        resamples: int = 0,
+    ) -> Evaluation:
+        """Outputs against references; 95 % intervals from ``resamples`` where above 0."""
+        ...
+
+    def compare(
+        self, examples: Examples, outputs: Sequence[str], others: Sequence[str]
+    ) -> Sequence[Comparison]:
+        """Whether ``outputs`` are better than another run's, by a paired test."""
         ...
 
     def show(self, model: nn.Module, count: int) -> Sequence[Sample]:

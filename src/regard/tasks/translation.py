@@ -8,19 +8,21 @@ own words; the signature says which.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Unpack, cast, overload
+from typing import Any, ClassVar
 
-import torch
+import numpy as np
 from torch import nn
 
 from regard import corpora, registry
 from regard.data import (
     BatchSettings,
     BatchSource,
+    Example,
     Pairs,
     ParallelText,
     PreparedData,
@@ -32,12 +34,12 @@ from regard.data import (
     prepare,
     train_tokenizer,
 )
-from regard.decoding import DecodingSpec, search_many
-from regard.errors import InputError, RunError
-from regard.metrics import bleu, chrf, exact_match
+from regard.decoding import DecodingSpec
+from regard.errors import RunError
+from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
-from regard.tasks.generation import DecodingOptions, Hypothesis, as_text, with_options
-from regard.tasks.task import Evaluation, Report, Sample, Splits
+from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits
+from regard.tasks.translator import Translator
 
 COLUMNS = ("source", "target")
 TOKENIZER, SOURCE_TOKENIZER = "tokenizer.json", "tokenizer.source.json"
@@ -72,12 +74,14 @@ class Translation:
         held = self._prepared(train, PrepareSettings(limit, "drop"))
         notes = [f"{len(held):,} pairs to train on"]
         notes += [f"left out: {count:,} {reason}" for reason, count in held.dropped.items()]
-        splits: BatchSource | None = None
+        digests = {"train": _digest(held)}
+        watched: BatchSource | None = None
         if valid is not None:
             kept = self._prepared(valid, PrepareSettings(longest, "error"))
             notes.append(f"{len(kept):,} pairs to validate with")
-            splits = self._valid_batches(kept)
-        return Splits(self._train_batches(held), splits, tuple(notes))
+            digests["valid"] = _digest(kept)
+            watched = self._valid_batches(kept)
+        return Splits(self._train_batches(held), watched, tuple(notes), digests)
 
     def open(self, run: Path) -> None:
         """Read the run's tokenizers."""
@@ -149,11 +153,13 @@ class Translation:
 
     def _train_batches(self, data: PreparedData) -> BatchSource:
         training = self.recipe.training
-        if training.batch_size is not None:
-            settings = BatchSettings(training.batch_size, "sentences", seed=training.seed)
-        else:
-            budget = training.batch_tokens or DEFAULT_BATCH_TOKENS
-            settings = BatchSettings(budget, training.batch_measure, seed=training.seed)
+        tokens = training.batch_tokens or DEFAULT_BATCH_TOKENS
+        settings = BatchSettings(
+            budget=training.batch_size or tokens,
+            measure="sentences" if training.batch_size else training.batch_measure,
+            seed=training.seed,
+            prefetch=training.workers,
+        )
         return BatchSource(data, Pairs(), settings)
 
     def _valid_batches(self, data: PreparedData) -> BatchSource:
@@ -177,21 +183,28 @@ class Translation:
         resamples: int = 0,
     ) -> Evaluation:
         """Translate and score the recipe's validation data, or ``data`` in its words."""
-        sources, references = self.read_pairs(data)
-        outputs = self.predictor(model).translate(sources)
-        return self.score(sources, references, outputs, samples=samples, resamples=resamples)
+        examples = self.read_pairs(data)
+        outputs = self.predict(model, examples)
+        return self.score(examples, outputs, samples=samples, resamples=resamples)
+
+    def predict(
+        self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The best translation of each source."""
+        wanted: Any = {**(options or {}), "nbest": 1}
+        found = self.predictor(model).ranked(examples.sources, origins=examples.origins, **wanted)
+        return [row[0].text for row in found]
 
     def score(
         self,
-        sources: Sequence[str],
-        references: Sequence[str],
+        examples: Examples,
         outputs: Sequence[str],
         *,
         samples: int = 0,
         resamples: int = 0,
     ) -> Evaluation:
         """BLEU, chrF and exact match; 95 % intervals from ``resamples`` where above 0."""
-        lowercase = self.recipe.tokenizer.lowercase
+        lowercase, references = self.recipe.tokenizer.lowercase, examples.references
         scores = {
             "bleu": bleu(
                 outputs,
@@ -203,8 +216,17 @@ class Translation:
             "chrf": chrf(outputs, references, lowercase=lowercase, samples=resamples),
             "exact_match": exact_match(outputs, references),
         }
-        shown = [Sample(*row) for row in zip(sources, references, outputs, strict=True)]
+        shown = [Sample(*row) for row in zip(examples.sources, references, outputs, strict=True)]
         return Evaluation(scores, shown[:samples])
+
+    def compare(
+        self, examples: Examples, outputs: Sequence[str], others: Sequence[str]
+    ) -> Sequence[Comparison]:
+        """Whether ``outputs`` are better than another run's, by a paired test."""
+        lowercase = self.recipe.tokenizer.lowercase
+        return compare(
+            others, outputs, examples.references, tokenize=self.bleu_tokens, lowercase=lowercase
+        )
 
     def check_tokenizer(self, count: int) -> str:
         """Whether texts come back from the tokenizers as they went in; says how many do."""
@@ -224,12 +246,9 @@ class Translation:
         """The first few validation pairs with what the model makes of them, greedily."""
         if not count or self.recipe.data.valid is None:
             return []
-        pairs = [example.fields for example in itertools.islice(self._text("valid"), count)]
-        outputs = self.predictor(model).translate([pair[0] for pair in pairs], strategy="greedy")
-        return [
-            Sample(pair[0], self._joined(pair[1]), output)
-            for pair, output in zip(pairs, outputs, strict=True)
-        ]
+        few = self._examples(itertools.islice(self._text("valid"), count))
+        outputs = self.predict(model, few, {"strategy": "greedy"})
+        return [Sample(*row) for row in zip(few.sources, few.references, outputs, strict=True)]
 
     @property
     def bleu_tokens(self) -> str:
@@ -238,11 +257,19 @@ class Translation:
 
     def read_pairs(
         self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
-    ) -> tuple[list[str], list[str]]:
+    ) -> Examples:
         """Sources, and references as a reader has them, of a split or of ``data``."""
-        text = self._text(split) if data is None else open_source(data, columns=COLUMNS)
-        pairs = [example.fields for example in text]
-        return [pair[0] for pair in pairs], [self._joined(pair[1]) for pair in pairs]
+        return self._examples(
+            self._text(split) if data is None else open_source(data, columns=COLUMNS)
+        )
+
+    def _examples(self, text: Iterable[Example]) -> Examples:
+        pairs = list(text)
+        return Examples(
+            [pair.fields[0] for pair in pairs],
+            [self._joined(pair.fields[1]) for pair in pairs],
+            [pair.origin for pair in pairs],
+        )
 
     def _joined(self, reference: str) -> str:
         """A segmented reference as words, as outputs are."""
@@ -250,163 +277,20 @@ class Translation:
         return reference.replace(f"{mark} ", "") if mark else reference
 
 
-class Translator:
-    """Translates text.
-
-    Attributes:
-        model: the trained module, called as ``model(source_ids, target_ids)``.
-        tokenizer: of the target; `source_tokenizer` is another one where they are apart.
-        decoding: how outputs are searched unless a call says otherwise.
-    """
-
-    def __init__(
-        self, model: nn.Module, tokenizers: Mapping[str, Tokenizer], decoding: DecodingSpec
-    ) -> None:
-        self.model = model
-        self.tokenizer = tokenizers["target"]
-        self.source_tokenizer = tokenizers["source"]
-        self.decoding = decoding
-
-    @overload
-    def translate(
-        self,
-        texts: str,
-        *,
-        prefix: str | Sequence[str] | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        **options: Unpack[DecodingOptions],
-    ) -> str: ...
-
-    @overload
-    def translate(
-        self,
-        texts: list[str] | tuple[str, ...],
-        *,
-        prefix: str | Sequence[str] | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        **options: Unpack[DecodingOptions],
-    ) -> list[str]: ...
-
-    def translate(
-        self,
-        texts: str | list[str] | tuple[str, ...],
-        *,
-        prefix: str | Sequence[str] | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        **options: Unpack[DecodingOptions],
-    ) -> Any:
-        """Translate one text or many.
-
-        Args:
-            texts: one text, or a list; an empty text gives an empty one.
-            prefix: what each output must begin with; a list has one for each text.
-            batch_tokens: most source tokens at once, hypotheses counted; changes no result.
-            **options: of decoding, e.g. ``beam=5``, ``nbest=3``, ``max_length=80``.
-
-        Returns:
-            A text for a text, a list for a list; with ``nbest`` above 1 a list of `Hypothesis`
-            in place of each text, best first.
-
-        Raises:
-            InputError: a text is longer than the model allows; it names which.
-        """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        found = self.ranked(many, prefix=prefix, batch_tokens=batch_tokens, **options)
-        results: list[Any] = [row if len(row) > 1 else row[0].text for row in found]
-        return results[0] if isinstance(texts, str) else results
-
-    def ranked(
-        self,
-        texts: Sequence[str],
-        *,
-        prefix: str | Sequence[str] | None = None,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
-        **options: Unpack[DecodingOptions],
-    ) -> list[list[Hypothesis]]:
-        """The ``nbest`` outputs of each text, best first; arguments as `translate`'s."""
-        spec = with_options(self.decoding, options)
-        rows = self.source_tokenizer.encode_batch(list(texts))
-        longest = self._check_lengths(rows)
-        filled = [number for number, row in enumerate(rows) if row]
-        prefixes = self._prefixes(prefix, len(rows))
-        end, target = self.source_tokenizer.end_id, self.tokenizer
-        found = search_many(
-            cast(Any, self.model),
-            [[*rows[number], end] for number in filled],
-            spec,
-            start_id=target.start_id,
-            end_id=target.end_id,
-            pad_id=target.pad_id,
-            batch_tokens=batch_tokens,
-            prefix=None if prefixes is None else [prefixes[number] for number in filled],
-            max_positions=longest,
-        )
-        results = [[Hypothesis("", 0.0, ())] * spec.nbest for _ in rows]
-        for number, hypotheses in zip(filled, found, strict=True):
-            results[number] = [as_text(one, target) for one in hypotheses]
-        return results
-
-    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
-        """One pair as the model reads it, for `regard.look.look`.
-
-        Args:
-            text: the source.
-            target: the right translation; None = the model's own.
-
-        Returns:
-            ``inputs`` of the model [1, …], ``tokens`` by stack, ``labels`` [1, T], ``predicts``
-            (their tokens) and ``target`` (the translation).
-
-        Raises:
-            InputError: for an empty text, or one longer than the model allows.
-        """
-        answer = str(self.translate(text, nbest=1)) if target is None else target
-        source, words = self.source_tokenizer.encode(text), self.tokenizer.encode(answer)
-        if not source:
-            raise InputError("there is nothing to look at in an empty text")
-        self._check_lengths([source, words])
-        read = [*source, self.source_tokenizer.end_id]
-        written, labels = [self.tokenizer.start_id, *words], [*words, self.tokenizer.end_id]
-        device = next(self.model.parameters()).device
-
-        def tensor(ids: list[int]) -> torch.Tensor:
-            return torch.tensor([ids], device=device)
-
-        return {
-            "inputs": {"source_ids": tensor(read), "target_ids": tensor(written)},
-            "tokens": {
-                "encoder": self.source_tokenizer.tokens(read),
-                "decoder": self.tokenizer.tokens(written),
-            },
-            "labels": tensor(labels),
-            "predicts": self.tokenizer.tokens(labels),
-            "target": answer,
-        }
-
-    def _prefixes(self, prefix: str | Sequence[str] | None, count: int) -> list[list[int]] | None:
-        if prefix is None:
-            return None
-        texts = [prefix] * count if isinstance(prefix, str) else list(prefix)
-        if len(texts) != count:
-            raise InputError(f"{len(texts)} prefixes were given for {count} texts")
-        return self.tokenizer.encode_batch(texts)
-
-    def _check_lengths(self, rows: Sequence[Sequence[int]]) -> int:
-        longest = int(cast(Any, self.model).config.max_positions)
-        for number, row in enumerate(rows, start=1):
-            if len(row) + 1 > longest:
-                raise InputError(
-                    f"the text has {len(row)} tokens, the model reads at most {longest - 1}",
-                    where=f"text {number}",
-                    hint="split it into sentences",
-                )
-        return longest
-
-
 def _texts(text: Source, columns: Sequence[str]) -> Iterator[str]:
     places = [text.columns.index(column) for column in columns]
     for example in text:
         yield from (example.fields[place] for place in places)
+
+
+def _digest(data: PreparedData) -> str:
+    """What the batches follow from: every id and every length."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in data.columns:
+        column = data.column(name)
+        for part in (column.ids, column.offsets):
+            digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 TASK = Translation
