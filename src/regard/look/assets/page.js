@@ -21,7 +21,7 @@ const view = () => data.views[state.view];
 const head = () => view().layers[state.layer].heads[state.head];
 const weight = (one, i, j) => Math.max(0, one.weights[i][j]) / data.scale;
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
-const signed = (value) => (value < 0 ? "" : "+") + fixed(value, 3);
+const signed = (value) => (value <= -0.0005 ? "−" : "+") + fixed(Math.abs(value), 3);
 const percent = (value) => Math.round(100 * value) + " %";
 const name = (word) => (word.trim() === "" ? "␣" : word);
 
@@ -115,7 +115,8 @@ function drawGrid() {
   const heads = Math.max(...view().layers.map((layer) => layer.heads.length)), grid = $("grid");
   grid.replaceChildren(element("span"));
   grid.style.gridTemplateColumns = `1.2em repeat(${heads}, minmax(0, 1fr))`;
-  grid.style.gap = heads > 10 ? "3px" : "6px";
+  grid.className = heads > 8 ? "dense" : "";
+  $("panel").style.setProperty("--side", 150 + 16 * heads + "px");
   for (let h = 0; h < heads; h++) grid.append(element("span", { class: "number", "aria-hidden": "true" }, String(h + 1)));
   view().layers.forEach((layer, l) => {
     grid.append(element("span", { class: "number", "aria-hidden": "true", style: "grid-column:1" }, String(l + 1)));
