@@ -20,6 +20,7 @@ import torch
 from regard.decoding import DecodingSpec, search_many
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import backend
+from regard.nn.packing import pack
 
 VOCAB = 10_000
 END, PAD = 0, VOCAB - 1  # as in the peers' Marian model, whose outputs start from the padding
@@ -54,6 +55,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=int(environment("PEERS_BATCH", "32")))
     parser.add_argument("--length", type=int, default=int(environment("PEERS_LENGTH", "32")))
     parser.add_argument("--threads", type=int, default=int(environment("PEERS_THREADS", "2")))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--plain", action="store_true", help="do not pack the weights")
     parser.add_argument("--cache", choices=("shared", "copy"), help="force one kind of cache")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--warmup", type=int, default=2, help="passes over the sentences")
@@ -66,7 +69,9 @@ def parse() -> argparse.Namespace:
 def make_model(options: argparse.Namespace) -> Transformer:
     overrides = {"max_positions": 256, "head.bias": True}  # Marian's logits have a bias
     config = TransformerConfig.preset(options.shape, vocab_size=VOCAB, overrides=overrides)
-    model = Transformer(config).eval()
+    model = Transformer(config).eval().to(getattr(torch, options.precision))
+    if not options.plain:
+        pack(model)
     if options.cache:
         start = model.start
 

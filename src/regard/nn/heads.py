@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from regard.nn import backend
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,4 @@ class LanguageModelHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., d_model] → [..., V]."""
-        return F.linear(states, self.weight, self.bias)
+        return backend.linear(states, self.weight, self.bias)
