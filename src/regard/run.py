@@ -158,8 +158,9 @@ class Run:
         self._forget_tokenizers()
         shutil.rmtree(self.path / "data", ignore_errors=True)
         with suppress(OSError):
-            (self.path / LOCK).unlink()
-            self.path.rmdir()
+            if [one.name for one in self.path.iterdir()] == [LOCK]:
+                (self.path / LOCK).unlink()
+                self.path.rmdir()
 
     # Writing
 

@@ -7,6 +7,7 @@ takes orders on standard input and forks a process for each: importing torch cos
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -15,12 +16,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "training"))
 
 import torch
-from toy import ToyObjective, ToySource, toy_model, toy_settings
+from torch import Tensor, nn
+from toy import ToyObjective, ToySource, ToyTerm, toy_model, toy_settings
 
 from regard.errors import RegardError
 from regard.run import Run
 from regard.training import StepDone, as_line, join, train, validation_loss
 from regard.training.settings import CheckpointSettings, EvaluationSettings
+
+
+class Poisoned(ToyObjective):
+    """No number for the micro-batch that begins with one example."""
+
+    def __init__(self, example: int) -> None:
+        self.example = example
+
+    def __call__(self, model: nn.Module, batch: dict[str, Tensor]) -> dict[str, ToyTerm]:
+        terms = super().__call__(model, batch)
+        if model.training and int(batch["example"][0]) == self.example:
+            terms["loss"] = ToyTerm(terms["loss"].sum * math.nan, terms["loss"].count)
+        return terms
 
 
 def main(arguments: list[str]) -> int:
@@ -29,11 +44,14 @@ def main(arguments: list[str]) -> int:
         key: json.loads(value) for key, value in (w.split("=", 1) for w in words if "=" in w)
     }
     pause, width = options.pop("pause", 0.0), options.pop("width", 8)
+    dropout, poisoned = options.pop("dropout", 0.1), options.pop("poisoned", -1)
     if "every_steps" in options:
         options["checkpoint"] = CheckpointSettings(every_steps=options.pop("every_steps"), keep=2)
     if "evaluate_every" in options:
         options["evaluation"] = EvaluationSettings(every_steps=options.pop("evaluate_every"))
     objective, source = ToyObjective(), ToySource()
+    if poisoned >= 0:
+        objective = Poisoned(10 * poisoned)
 
     def watch(event: object) -> None:
         if isinstance(event, StepDone):
@@ -43,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
     with join("cpu") as ranks, Run.hold(path, resume="resume" in words, ranks=ranks) as run:
         result = train(
-            toy_model(width=width),
+            toy_model(width=width, dropout=dropout),
             objective,
             source,
             toy_settings(**options),
