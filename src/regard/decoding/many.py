@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,10 @@ from regard.decoding.protocol import EncoderDecoder, S
 from regard.decoding.search import search
 from regard.decoding.spec import DecodingSpec, Hypothesis
 from regard.errors import RegardError
+from regard.nn.packing import packed
+
+PACK_FROM = 64
+"""Sentences from which packing the weights costs less than it saves."""
 
 
 def search_many(
@@ -24,6 +29,7 @@ def search_many(
     batch_tokens: int = 4096,
     prefix: Sequence[Sequence[int]] | None = None,
     forbidden: Sequence[int] = (),
+    indices: Sequence[int] | None = None,
     max_positions: int | None = None,
 ) -> list[list[Hypothesis]]:
     """Decode sources of any number and length; the batches change nothing but the speed.
@@ -38,6 +44,8 @@ def search_many(
         batch_tokens: the most tokens of a batch's sources, padding and hypotheses counted.
         prefix: for each sentence, tokens that its output must begin with.
         forbidden: further tokens that are never produced.
+        indices: for each sentence, its number in a larger input of which these are a part; the
+            draws of ``sample`` depend on it.
         max_positions: the longest output that the model can make.
 
     Returns:
@@ -45,23 +53,30 @@ def search_many(
     """
     results: list[list[Hypothesis]] = [[] for _ in examples]
     budget = max(1, batch_tokens // spec.width)
-    for indices in batches([len(example) for example in examples], budget):
-        ids, mask = pad([examples[index] for index in indices], pad_id, device_of(model))
-        found = search(
-            model,
-            ids,
-            mask,
-            spec,
-            start_id=start_id,
-            end_id=end_id,
-            prefix=None if prefix is None else [prefix[index] for index in indices],
-            forbidden=[*forbidden, pad_id],
-            indices=indices,
-            max_positions=max_positions,
-        )
-        for index, hypotheses in zip(indices, found, strict=True):
-            results[index] = hypotheses
+    with _packed(model, len(examples)):
+        for places in batches([len(example) for example in examples], budget):
+            ids, mask = pad([examples[place] for place in places], pad_id, device_of(model))
+            found = search(
+                model,
+                ids,
+                mask,
+                spec,
+                start_id=start_id,
+                end_id=end_id,
+                prefix=None if prefix is None else [prefix[place] for place in places],
+                forbidden=[*forbidden, pad_id],
+                indices=places if indices is None else [indices[place] for place in places],
+                max_positions=max_positions,
+            )
+            for place, hypotheses in zip(places, found, strict=True):
+                results[place] = hypotheses
     return results
+
+
+def _packed(model: object, sentences: int) -> AbstractContextManager[None]:
+    if isinstance(model, nn.Module) and sentences >= PACK_FROM:
+        return packed(model)
+    return nullcontext()
 
 
 def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:

@@ -10,7 +10,7 @@ import sys
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
@@ -35,7 +35,8 @@ def pack(weight: Tensor) -> bool:
     Returns:
         Whether it is packed; False where the machine or the dtype has no such product.
     """
-    if weight.device.type != "cpu" or not _has_onednn():
+    plain = type(weight) in (Tensor, nn.Parameter)  # a shard of a weight is neither
+    if not plain or weight.device.type != "cpu" or not _has_onednn():
         return False
     if weight.dtype == torch.bfloat16:
         able = torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from regard.decoding import DecodingSpec, search, search_many
-from regard.decoding.many import batches, pad
+from regard.decoding.many import PACK_FROM, batches, pad
 from regard.errors import RegardError
+from regard.models.transformer import Transformer, TransformerConfig
+from regard.nn import backend
 
 from .fake import END, PAD, START, FakeModel, padded, random_sources
 
@@ -53,3 +55,32 @@ def test_the_batches_change_nothing(spec: DecodingSpec, budget: int) -> None:
     assert whole == search_many(
         model, sources, spec, pad_id=PAD, batch_tokens=budget, prefix=prefix, **MARKS
     )
+
+
+def test_a_part_of_a_larger_input_draws_as_the_whole() -> None:
+    model = FakeModel(seed=3, end_bias=-1.0)
+    sources = random_sources(10, seed=6)
+    spec = DecodingSpec(strategy="sample", max_length=9)
+    whole = search_many(model, sources, spec, pad_id=PAD, **MARKS)
+    indices = [7, 2, 9]
+    part = [sources[index] for index in indices]
+    found = search_many(model, part, spec, pad_id=PAD, indices=indices, **MARKS)
+    assert found == [whole[index] for index in indices]
+
+
+def test_many_sentences_pack_the_weights_for_a_while() -> None:
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig.preset("tiny", vocab_size=30))
+    seen = []
+
+    def look(module: object, inputs: object) -> None:
+        seen.append(backend.is_packed(model.head.weight))
+
+    model.encoder.register_forward_pre_hook(look)
+    spec = DecodingSpec(strategy="greedy", max_length=2)
+    able = backend.pack(model.head.weight)
+    backend.unpack(model.head.weight)
+    search_many(model, [[4, 5]] * PACK_FROM, spec, pad_id=PAD, **MARKS)
+    search_many(model, [[4, 5]], spec, pad_id=PAD, **MARKS)
+    assert seen == [able, False]
+    assert not backend.is_packed(model.head.weight)
