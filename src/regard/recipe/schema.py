@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
@@ -115,11 +115,24 @@ def _attributes(cls: type) -> Mapping[str, str]:
 
 def markdown_table(schema: Schema) -> str:
     """The schema's keys with their types, defaults and meanings, as a Markdown table."""
-    lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    return as_table(key_rows(schema))
+
+
+def key_rows(schema: Schema) -> list[tuple[str, str, str, str]]:
+    """Each key with what it may be, its default and its meaning, in Markdown."""
+    rows = []
     for key, held in _keys(schema, schema.get("$defs", {}), ""):
         default = held.get("default")
         shown = "" if default is None else f"`{_short(default)}`"
-        cells = [f"`{key}`", _type(held), shown, held.get("description", "")]
+        rows.append((key, _type(held), shown, held.get("description", "")))
+    return rows
+
+
+def as_table(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    """Rows of `key_rows` as a Markdown table."""
+    lines = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, *rest in rows:
+        cells = [f"`{key}`", *rest]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -131,6 +144,19 @@ def _keys(schema: Schema, definitions: Schema, prefix: str) -> Iterator[tuple[st
             yield from _keys(inner, definitions, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", {**inner, **held}
+            yield from _options(held, f"{prefix}{name}.")
+
+
+def _options(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
+    """The options of kinds, which stand in a table beside ``kind``."""
+    for table in schema.get("anyOf", []):
+        options = dict(table.get("properties", {}))
+        kind = options.pop("kind", {}).get("const")
+        for name, held in options.items():
+            yield (
+                f"{prefix}{name}",
+                {**held, "description": f"{kind}: {held.get('description', '')}"},
+            )
 
 
 def _deref(schema: Schema, definitions: Schema) -> Schema:
@@ -151,7 +177,22 @@ def _type(schema: Schema) -> str:
         options = [_type(option) for option in schema["anyOf"] if option.get("type") != "null"]
         return " or ".join(dict.fromkeys(option for option in options if option))
     name = str(schema.get("type", ""))
-    return {"object": "table", "array": "list"}.get(name, name)
+    plain_name = {"object": "table", "array": "list", "string": "text"}.get(name, name)
+    return " ".join([plain_name, *_bounds(schema)])
+
+
+def _bounds(schema: Schema) -> Iterator[str]:
+    for key, sign in _BOUNDS:
+        if key in schema:
+            yield f"{sign} {schema[key]:g}"
+
+
+_BOUNDS = (
+    ("minimum", "≥"),
+    ("exclusiveMinimum", ">"),
+    ("maximum", "≤"),
+    ("exclusiveMaximum", "<"),
+)
 
 
 def _short(value: Any) -> str:

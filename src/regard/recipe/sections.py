@@ -53,7 +53,7 @@ class Open(Section):
 class Split(Open):
     """Where one part of the data comes from, in one of three forms."""
 
-    source: str | None = Field(None, description="file of source texts, one a line; - is stdin")
+    source: str | None = Field(None, description="file of source texts, one a line")
     target: str | None = Field(None, description="file of target texts, line by line the source's")
     file: str | None = Field(None, description="one .tsv, .csv, .jsonl or .parquet file instead")
     fields: dict[str, str | int] | None = Field(
@@ -217,7 +217,9 @@ class Training(Section):
     patience: Count = Field(
         0, description="stop after so many evaluations without a better score; 0 = never"
     )
-    workers: Count = Field(0, description="processes that prepare batches; 0 = in the loop itself")
+    workers: Count = Field(
+        0, description="micro-batches that a thread makes ahead; changes no result"
+    )
     optimizer: Optimizer = Field(default_factory=Optimizer, description="how a step is made")
     schedule: Schedule = Field(default_factory=Schedule, description="the learning rate")
     checkpoint: Checkpoint = Field(default_factory=Checkpoint, description="when weights are kept")
@@ -290,7 +292,7 @@ class Decoding(Section):
     )
     seed: Count = Field(1, description="of the random draws")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto", description="of the weights while decoding"
+        "auto", description="of the weights while decoding; auto = float32; int8 is not built yet"
     )
 
 
