@@ -213,6 +213,17 @@ def test_signals_save_and_leave(
     check_same(server, run, unkilled)
 
 
+def test_a_full_disk_loses_nothing(server: Server, unkilled: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    child = Child(server, run, "full_after=25")
+    assert child.wait() == 2
+    output = child.log.read_text()
+    assert "step-000030: cannot be written" in output
+    assert "intact: step-000010, step-000015, step-000020" in output
+    assert not list((run / "checkpoints").glob(".*"))
+    check_same(server, run, unkilled)
+
+
 def test_a_finished_run_returns_at_once(server: Server, unkilled: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (unkilled / "checkpoints").rglob("*")}
     assert f"finished {STEPS}" in finish(server, unkilled, "resume")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,7 @@ def main(arguments: list[str]) -> int:
         key: json.loads(value) for key, value in (w.split("=", 1) for w in words if "=" in w)
     }
     pause, width = options.pop("pause", 0.0), options.pop("width", 8)
+    full_after = options.pop("full_after", -1)
     dropout, poisoned = options.pop("dropout", 0.1), options.pop("poisoned", -1)
     if "every_steps" in options:
         options["checkpoint"] = CheckpointSettings(every_steps=options.pop("every_steps"), keep=2)
@@ -56,6 +58,8 @@ def main(arguments: list[str]) -> int:
     def watch(event: object) -> None:
         if isinstance(event, StepDone):
             time.sleep(pause)
+            if event.step == full_after:  # from now on files end at 60 kB, as on a full disk
+                resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
         elif (line := as_line(event)) is not None:
             print(line, flush=True)
 

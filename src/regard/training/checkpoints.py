@@ -23,7 +23,7 @@ from regard.training.files import sha256, sync_directory, sync_file, write_json
 
 FORMAT = 1
 STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"
-PREFIX, REPLACED = "step-", ".replaced-"
+PREFIX, REPLACED, DAMAGED = "step-", ".replaced-", "damaged-"
 
 Tensors = Mapping[str, Tensor]
 Which = int | Literal["last", "best"]
@@ -142,6 +142,24 @@ class CheckpointStore:
                 return checkpoint, warnings
             warnings.append(f"{checkpoint.path.name} is damaged ({fault}) and passed by")
         return None, warnings
+
+    def set_aside(self, after: int) -> list[str]:
+        """Rename what is newer than a step: a run goes on from there; a sentence for each.
+
+        They are damaged, or else the run would go on from them, but nothing is thrown away.
+        """
+        done = []
+        for one in self.all():
+            if one.step > after:
+                aside = self.directory / f"{DAMAGED}{one.path.name}"
+                done.append(f"{one.path.name} is damaged ({one.fault()}): now {aside.name}")
+                try:
+                    if aside.exists():
+                        shutil.rmtree(aside)
+                    one.path.rename(aside)
+                except OSError as error:
+                    raise self._unwritten(aside, error) from error
+        return done
 
     def best(self) -> Checkpoint | None:
         """The checkpoint that the pointer names, if there is one."""

@@ -229,7 +229,9 @@ def begin(session: Session, *, resume: bool) -> None:
             if ranks.main:
                 store.sweep()
             if resume:
-                found, warnings = store.newest_valid()
+                found, _ = store.newest_valid()
+            if resume and ranks.main:
+                warnings = store.set_aside(-1 if found is None else found.step)
         if not resume and store.all():
             raise RegardError("there are checkpoints already", where=str(store.directory))
     if found is not None:

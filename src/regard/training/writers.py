@@ -173,8 +173,13 @@ def _started(event: Started) -> str:
     note = f"; {event.note}" if event.note else ""
     return (
         f"training {begins}{ends}: {event.parameters:,} parameters, {event.precision} on "
-        f"{event.device}, {event.threads} threads, {event.ranks} ranks{note}"
+        f"{event.device}, {_count(event.threads, 'thread')}"
+        f"{'' if event.ranks == 1 else f', {event.ranks} ranks'}{note}"
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _rounded(value: Any) -> Any:

@@ -36,7 +36,7 @@ def spoil(checkpoint: Checkpoint, name: str, how: str) -> None:
     if how == "cut":
         path.write_bytes(data[:-7])
     elif how == "altered":
-        data[-1] ^= 1
+        data[len(data) // 2] ^= 1
         path.write_bytes(data)
     else:
         path.unlink()
@@ -58,8 +58,6 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     "name", ["model.safetensors", "optimizer.safetensors", "state.json", "checksums.json"]
 )
 def test_a_damaged_one_is_passed_by_with_a_warning(tmp_path: Path, name: str, how: str) -> None:
-    if name == "checksums.json" and how == "altered":
-        pytest.skip("its last byte is a line's end")
     store = filled(tmp_path, 5, 10, 15)
     spoil(store.all()[-1], name, how)
     found, warnings = store.newest_valid()

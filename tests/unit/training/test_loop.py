@@ -17,6 +17,7 @@ from regard.training import (
     Started,
     StepDone,
     Stopped,
+    Warned,
     train,
     validation_loss,
 )
@@ -311,6 +312,22 @@ def test_going_on_is_as_if_never_stopped(tmp_path: Path) -> None:
     for a, b in zip(whole.parameters(), model.parameters(), strict=True):
         assert torch.equal(a, b)
     assert [s.terms for s in steps(first) + steps(second)] == [s.terms for s in steps(whole_events)]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json", "checksums.json"])
+def test_a_damaged_checkpoint_is_passed_by_and_kept(tmp_path: Path, name: str) -> None:
+    _, whole, _ = run(max_steps=20)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    run(max_steps=13, store=store)
+    broken = store.all()[-1].path / name
+    broken.write_bytes(broken.read_bytes()[:-9])
+    _, model, events = run(Toy(), max_steps=20, store=store, resume=True)
+    assert isinstance(events[0], Warned)
+    assert "step-000013 is damaged" in events[0].text
+    assert isinstance(events[1], Started)
+    assert (events[1].step, events[1].resumed) == (10, True)
+    assert torch.equal(whole.head.weight, model.head.weight)
+    assert (store.directory / "damaged-step-000013").exists()
 
 
 def test_resuming_names_tensors_that_do_not_fit(tmp_path: Path) -> None:

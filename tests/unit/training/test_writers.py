@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_lines_in_words() -> None:
     assert as_line(STARTED) == (
-        "training starts at step 0 of 100: 264 parameters, bfloat16 on cpu, 2 threads, 1 ranks"
+        "training starts at step 0 of 100: 264 parameters, bfloat16 on cpu, 2 threads"
     )
     resumed = Started(7, True, None, "float32", "cpu", 1, 2, 3, "a note")
     assert as_line(resumed) is not None
