@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,8 +66,10 @@ def test_a_damaged_one_is_passed_by_with_a_warning(tmp_path: Path, name: str, ho
     assert found.step == 10
     assert len(warnings) == 1
     assert "step-000015" in warnings[0]
-    assert name in warnings[0]
-    with pytest.raises(CheckpointError, match=name):
+    # Altered checksums accuse the file that they belong to.
+    accused = "safetensors|json" if (name, how) == ("checksums.json", "altered") else name
+    assert re.search(accused, warnings[0])
+    with pytest.raises(CheckpointError, match=accused):
         store.get(15)
     assert store.get("last").step == 10
 
