@@ -1,15 +1,19 @@
+import io
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from ._made import Server, write_files
 
 
 @pytest.fixture
 def cli(tmp_path):
     """Run the command line as a user does: another process, in an empty directory."""
 
-    def run(*arguments, cwd=tmp_path, timeout=120, **settings):
+    def run(*arguments, cwd=tmp_path, timeout=300, **settings):
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
         environment |= settings.pop("env", {})
         return subprocess.run(
@@ -25,3 +29,56 @@ def cli(tmp_path):
         )
 
     return run
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys):
+    """Run the command line in this process, in the test's directory: no import is paid for."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, stdin=None):
+        from regard.cli import entry
+
+        if stdin is not None:
+            data = stdin if isinstance(stdin, bytes) else stdin.encode("utf-8")
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        capsys.readouterr()
+        status = entry.run([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=status, stdout=said.out, stderr=said.err)
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A directory with small parallel files and the recipe tiny.toml for them."""
+    write_files(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A run that really was trained, of tiny.toml; tests must not change it."""
+    import regard
+
+    directory = tmp_path_factory.mktemp("trained")
+    write_files(directory)
+    more = {
+        "training.max_steps": 192,
+        "training.checkpoint.every_steps": 48,
+        "evaluation.every_steps": 96,
+        "objective.label_smoothing": 0.0,
+        "model.layer.dropout": 0.0,
+        "model.embedding.dropout": 0.0,
+    }
+    regard.train(directory / "tiny.toml", more, run=directory / "run")
+    return directory / "run"
+
+
+@pytest.fixture(scope="session")
+def server():
+    """Starts processes that can be killed."""
+    made = Server()
+    yield made
+    made.close()
