@@ -40,7 +40,6 @@ class Residual(nn.Module):
     def forward(self, states: Tensor, *inputs: Any) -> Tensor:
         """[B, T, d_model] → the same; ``inputs`` go to the sublayer as they are."""
         if self.placement == "pre":
-            added: Tensor = states + self.dropout(self.sublayer(self.norm(states), *inputs))
-            return added
-        normed: Tensor = self.norm(states + self.dropout(self.sublayer(states, *inputs)))
+            return self.dropout.add(states, self.sublayer(self.norm(states), *inputs))
+        normed: Tensor = self.norm(self.dropout.add(states, self.sublayer(states, *inputs)))
         return normed

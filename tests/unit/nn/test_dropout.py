@@ -2,8 +2,19 @@
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
+from regard.nn import dropout
 from regard.nn.dropout import Dropout
+
+
+@pytest.fixture(params=["cheap", "plain"], autouse=True)
+def path(request, monkeypatch):
+    """Every test runs by the cheap masks and by torch's own, which other machines take."""
+    if request.param == "plain":
+        monkeypatch.setattr(dropout, "_cheap", lambda states: False)
+    return request.param
+
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 
@@ -69,3 +80,34 @@ def test_nothing_happens_outside_training_or_at_zero():
 def test_impossible_probabilities(p):
     with pytest.raises(ValueError, match="probability"):
         Dropout(p)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_added_to_a_residual(dtype):
+    layer = Dropout(0.3)
+    states = torch.randn(5, 33, dtype=dtype, requires_grad=True)
+    residual = torch.randn(5, 33, dtype=dtype, requires_grad=True)
+    up = torch.randn(5, 33, dtype=dtype)
+    results = []
+    for join in (layer.add, lambda a, b: a + layer(b)):
+        torch.manual_seed(5)
+        added = join(residual, states)
+        results.append([added, *torch.autograd.grad(added, [states, residual], up)])
+    rounding = 2 * torch.finfo(dtype).eps  # of the product, before it is added
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=rounding, atol=4 * rounding)
+    assert torch.equal(layer.eval().add(residual, states), residual + states)
+
+
+def test_the_exact_scale_of_the_rounded_probability(path):
+    kept = Dropout(1 - 1e-6)(torch.ones(1000, 1000, dtype=torch.float64))
+    assert kept.isfinite().all()
+    if path == "cheap":
+        assert kept.max().item() in (0.0, 65536.0)
+
+
+def test_checkpointing_draws_the_same_mask_again():
+    layer, states = Dropout(0.5), torch.ones(50, requires_grad=True)
+    made = torch.utils.checkpoint.checkpoint(layer, states, use_reentrant=False)
+    made.sum().backward()
+    assert torch.equal(states.grad, made.detach())
