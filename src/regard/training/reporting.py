@@ -10,6 +10,9 @@ from regard.training.events import StepDone
 from regard.training.progress import Interval, Progress
 from regard.training.window import Window
 
+EARLY = 10
+"""Steps between two lines before the first usual one."""
+
 _LAYER = re.compile(r"^(?:.*?layers\.\d+|[^.]+)")
 
 
@@ -18,7 +21,7 @@ class Reporter:
 
     Args:
         names: of the trained parameters, in the order of the norms.
-        log_every: steps between two lines of metrics; the first step is one too.
+        log_every: steps between two lines of metrics; the first ones come closer.
     """
 
     def __init__(self, names: Sequence[str], log_every: int) -> None:
@@ -53,7 +56,7 @@ class Reporter:
         )
         progress.tokens += window.tokens
         layers: dict[str, float] = {}
-        logged = progress.step % self.log_every == 0 or progress.step == 1
+        logged = self._is_logged(progress.step)
         if logged:
             progress.interval = Interval()
             for name, own in self.layers.items():
@@ -70,3 +73,7 @@ class Reporter:
             skipped=progress.skipped,
             logged=logged,
         )
+
+    def _is_logged(self, step: int) -> bool:
+        early = step == 1 or (step < self.log_every and step % EARLY == 0)
+        return early or step % self.log_every == 0
