@@ -9,9 +9,12 @@ import typer
 
 
 def check(
-    recipe: Annotated[str, typer.Argument(help="a recipe file, or a built-in one's name")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="a recipe file, or a built-in one's name")
+    ],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="settings to change: training.seed=2 …")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="settings to change: training.seed=2 …"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
 ) -> None:

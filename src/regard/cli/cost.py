@@ -19,9 +19,11 @@ MILLION = 1e6
 
 
 def cost(
-    recipe: Annotated[str, typer.Argument(help="A recipe's file or built-in name, or a run.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's file or built-in name, or a run.")
+    ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys set otherwise.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys set otherwise.")
     ] = None,
     lengths: Annotated[
         str, typer.Option(help="Tokens of the texts that the second table compares.")

@@ -27,13 +27,13 @@ def demo(
     from regard import workflow
     from regard.cli.progress import duration, listener
 
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)  # lines stay whole in a log
     console.rule("[bold]regard demo[/bold]: English to German, from nothing")
     begun = time.monotonic()
     shown = listener()
     try:
         done = workflow.train(
-            "demo", settings, run=run, resume=True, listeners=[shown], say=console.print
+            "demo", settings, run=run, resume=_begun(run), listeners=[shown], say=console.print
         )
     finally:
         shown.close()
@@ -47,6 +47,11 @@ def demo(
     _next(console, run, pictures)
 
 
+def _begun(run: Path) -> bool:
+    """Whether an earlier call left something there to go on with."""
+    return run.is_dir() and any(not path.name.startswith(".") for path in run.iterdir())
+
+
 def _score(console: Any, run: Path) -> None:
     from regard import workflow
 
@@ -54,7 +59,7 @@ def _score(console: Any, run: Path) -> None:
     console.rule("the test: combinations of words that training never had")
     console.print(f"{report.examples:,} sentences translated in {report.seconds:.1f} s")
     for score in report.scores.values():
-        console.print(str(score), highlight=False)
+        console.print(str(score))
     console.print()
 
 
@@ -67,11 +72,11 @@ def _translate(console: Any, run: Path) -> Any:
     console.rule("a few sentences")
     outputs = translator.translate([pair.source for pair in pairs])
     for pair, output in zip(pairs, outputs, strict=True):
-        console.print(f"  {pair.source}", style="dim", highlight=False)
+        console.print(f"  {pair.source}", style="dim")
         verdict = "[green]✓[/green]" if output == pair.target else "[red]✗[/red]"
-        console.print(f"{verdict} {output}", highlight=False)
+        console.print(f"{verdict} {output}")
         if output != pair.target:
-            console.print(f"  right: {pair.target}", style="dim", highlight=False)
+            console.print(f"  right: {pair.target}", style="dim")
     console.print()
     return translator
 
@@ -95,4 +100,4 @@ def _next(console: Any, run: Path, pictures: list[Path]) -> None:
         ("other recipes", "regard recipe list"),
     ]
     for what, how in rows:
-        console.print(f"[bold]{what:>20}[/bold]  {how}", highlight=False)
+        console.print(f"[bold]{what:>20}[/bold]  {how}")

@@ -11,8 +11,8 @@ from regard.errors import InputError
 
 
 def look(
-    run: Annotated[Path, typer.Argument(help="The run directory, e.g. runs/demo.")],
-    text: Annotated[str | None, typer.Argument(metavar="[INPUT]", help="The text to read.")] = None,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory, e.g. runs/demo.")],
+    text: Annotated[str | None, typer.Argument(metavar="INPUT", help="The text to read.")] = None,
     target: Annotated[
         str | None,
         typer.Option(

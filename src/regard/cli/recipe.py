@@ -37,7 +37,7 @@ def show(
         str, typer.Argument(metavar="RECIPE", help="A file, a built-in name, or a run.")
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Keys set otherwise.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys set otherwise.")
     ] = None,
     resolved: Annotated[
         bool, typer.Option("--resolved", help="Say every key, defaults and preset included.")

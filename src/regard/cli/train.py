@@ -13,11 +13,13 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="a recipe file, the name of a built-in one (regard recipe list), or a run"
+            metavar="RECIPE",
+            help="a recipe file, the name of a built-in one (regard recipe list), or a run",
         ),
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(help="settings to change: training.seed=2 …")
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="settings to change: training.seed=2 …"),
     ] = None,
     run: Annotated[
         Path | None, typer.Option(help="run directory; default: runs/NAME of the recipe")

@@ -306,6 +306,8 @@ def _titles(figure: Figure, picture: Picture, height: float) -> None:
     if picture.target:
         lines.append((f"→ {picture.target}{loss}", ACCENT, 0.6))
     for text, color, down in lines:
-        limit = max(30, int(width * 9))
+        fits = max(30, int(width * 9))  # letters at 13 points
+        limit = fits * 13 // 9
         text = text if len(text) <= limit else text[: limit - 1] + "…"
-        _plain(figure.text(0.2 / width, 1 - down / height, text, size=13, color=color))
+        size = 13 * min(1.0, fits / len(text)) if text else 13
+        _plain(figure.text(0.2 / width, 1 - down / height, text, size=size, color=color))
