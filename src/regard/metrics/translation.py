@@ -127,6 +127,7 @@ def _metric(name: str, tokenize: str, lowercase: bool) -> Any:
 def _score(
     metric: Any, hypotheses: Sequence[str], references: Sequence[str], samples: int
 ) -> Score:
+    _give_floats(metric)
     result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=max(samples, 1))
     interval = None
     if samples > 1:
@@ -139,6 +140,22 @@ def _score(
         details["reference_length"] = float(result.ref_len)
     signature = f"{result.name}|{metric.get_signature().format()}"
     return Score(str(result.name), float(result.score), signature, interval, details)
+
+
+def _give_floats(metric: Any) -> None:
+    """Let resamples score Python floats.
+
+    chrF gives numpy's float32, but a float where nothing matches, and the library fails at the mean
+    of both.
+    """
+    compute = metric._compute_score_from_stats
+
+    def plainly(statistics: Any) -> Any:
+        found = compute(statistics)
+        found.score = float(found.score)
+        return found
+
+    metric._compute_score_from_stats = plainly
 
 
 def _from_result(name: str, signature: str, result: Any) -> Score:

@@ -34,8 +34,9 @@ from regard.data import (
     prepare,
     train_tokenizer,
 )
+from regard.data.readers import display_name
 from regard.decoding import DecodingSpec
-from regard.errors import RunError
+from regard.errors import DataError, RunError
 from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
 from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits
@@ -279,8 +280,11 @@ class Translation:
 
 def _texts(text: Source, columns: Sequence[str]) -> Iterator[str]:
     places = [text.columns.index(column) for column in columns]
+    example = None
     for example in text:
         yield from (example.fields[place] for place in places)
+    if example is None:
+        raise DataError("there is no example in it", where=display_name(text.files[0]))
 
 
 def _digest(data: PreparedData) -> str:

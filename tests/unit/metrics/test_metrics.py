@@ -76,6 +76,15 @@ def test_interval(metric: type) -> None:
     assert str(score).startswith(f"{score.name} {score.value:.2f} [{low:.2f}, {high:.2f}] (")
 
 
+def test_an_interval_where_resamples_match_nothing() -> None:
+    """chrF is then a float here and numpy's float32 there, which sacreBLEU alone cannot average."""
+    outputs = ["zz"] * 9 + ["ab"]
+    score = chrf(outputs, ["ab"] * 10, samples=200)
+    assert score.interval is not None
+    low, high = score.interval
+    assert low <= score.value <= high
+
+
 @pytest.mark.parametrize("test", ["bootstrap", "randomization"])
 def test_comparison(test: str) -> None:
     found = compare(FAR, CLOSE, REFERENCES, test=test, samples=200)  # type: ignore[arg-type]
