@@ -18,7 +18,7 @@ def grads(model):
     return [parameter.grad for parameter in model.parameters()]
 
 
-@law()
+@law(every=5)
 def test_a_seed_decides_everything(case):
     one, two = trace(case, 3), trace(case, 3)
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(one, two, strict=True))
@@ -35,7 +35,7 @@ def test_dropout_draws_in_training_alone(case):
     assert not torch.equal(case.run(model, example), case.run(model, example))
 
 
-@law()
+@law(every=5)
 @torch.no_grad()
 def test_every_dropout_setting_does_something(case):
     """One at a time, each changes the output in training."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
@@ -92,6 +92,7 @@ def drawn_rules(draw):
     return Drawn(rule, answer, queries, keys, offset, rows)
 
 
+@settings(max_examples=400)
 @given(drawn_rules())
 def test_every_form_is_the_definition(drawn):
     truth = drawn.truth()

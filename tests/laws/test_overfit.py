@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from ._cases import law
 
 
-@law()
+@law(every=13)
 def test_twenty_examples_are_learned(case):
     without = dict.fromkeys(case.dropouts, 0.0)
     model = case.model(torch.float32, noise=0.0, d_model=32, **without).train()
