@@ -53,6 +53,10 @@ Watcher = Callable[[nn.Module, Tensor], None]
 LONGEST_PACKED = 512
 """Keys up to which batched products beat the tiled CPU kernel (see docs/LOG.md)."""
 
+FEW_QUERIES = 8
+"""Queries a sentence up to which, in decoding, the tiled kernel is no slower, and in bfloat16 or
+over a cache's strided buffers up to five times as fast."""
+
 _loaded: dict[str, Kernel] = {}
 _forced: list[str] = []
 _watchers: list[Watcher] = []
@@ -73,7 +77,10 @@ def _load(name: str) -> None:
 def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
     if query.device.type != "cpu":
         return "fused"
-    return "packed" if key.shape[2] <= LONGEST_PACKED or bias is not None else "fused"
+    if bias is not None:
+        return "packed"
+    few = query.shape[2] <= FEW_QUERIES < key.shape[2] and not query.requires_grad
+    return "fused" if few or key.shape[2] > LONGEST_PACKED else "packed"
 
 
 @contextmanager
