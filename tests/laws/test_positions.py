@@ -4,7 +4,17 @@ import pytest
 import torch
 
 from regard.errors import InputError, RecipeError
-from regard.nn import Causal, Full, LayerSpec, PositionSpec, Stack, StackSpec, sinusoids
+from regard.nn import (
+    Causal,
+    Documents,
+    Full,
+    LayerSpec,
+    PositionSpec,
+    Prefix,
+    Stack,
+    StackSpec,
+    sinusoids,
+)
 
 from ._cases import is_relative, kinds
 
@@ -57,6 +67,36 @@ def test_a_shift_is_a_shift(positions):
         torch.testing.assert_close(there, here, **EXACT)
     else:
         assert not torch.allclose(there, here, atol=1e-3)
+
+
+@pytest.mark.parametrize("positions", KINDS, ids=str)
+@pytest.mark.parametrize("own", [Full(), Causal()], ids=["full", "causal"])
+def test_documents_packed_in_a_row_are_as_if_alone(positions, own):
+    stack, x = make_stack(positions, mask=own), states(7)
+    ids = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 2, 2]])
+    places = torch.tensor([[0, 1, 2, 0, 1, 2, 3], [0, 1, 0, 1, 2, 0, 1]])
+    packed = stack(x, mask=Documents(ids), positions=places)
+    for row in range(2):
+        for document in ids[row].unique():
+            here = ids[row] == document
+            alone = stack(x[row : row + 1, here], mask=Full())[0]
+            torch.testing.assert_close(packed[row, here], alone, **EXACT)
+
+
+@pytest.mark.parametrize("positions", KINDS, ids=str)
+def test_a_prefix_is_read_whole_and_the_rest_from_left_to_right(positions):
+    stack, x = make_stack(positions), states(6)
+    lengths = torch.tensor([3, 0])
+    made = stack(x, mask=Causal() | Prefix(lengths))
+    other = x.clone()
+    other[:, 4:] += 1.0
+    changed = stack(other, mask=Causal() | Prefix(lengths))
+    torch.testing.assert_close(changed[:, :4], made[:, :4], **EXACT)
+    other = x.clone()
+    other[:, 2] += 1.0 + torch.arange(16.0)
+    changed = stack(other, mask=Causal() | Prefix(lengths))
+    moved = (changed - made).abs().amax(-1) > 1e-9  # [B, T]
+    assert moved.tolist() == [[True] * 6, [False, False, True, True, True, True]]
 
 
 @pytest.mark.parametrize("positions", KINDS, ids=str)
