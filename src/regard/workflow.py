@@ -143,7 +143,7 @@ def _carried_on(run: Run, recipe: Recipe, tell: Say) -> Recipe:
         tell(f"kept of {run.path}: weights, optimizer, schedule, generators, place in the data")
     before, after = flatten(stored.settings()), flatten(carried.settings())
     for key in sorted(before.keys() | after.keys()):
-        if before.get(key) != after.get(key):
+        if before.get(key) != after.get(key) and after.get(key) != "auto":
             tell(f"new: {key} = {after.get(key, 'not set')}, was {before.get(key, 'not set')}")
     return carried
 

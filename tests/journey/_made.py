@@ -117,7 +117,8 @@ class Process:
     Args:
         words: the command line.
         options: ``cwd``; ``env``; ``step_pause`` and ``save_pause``, seconds of sleep at each step
-            and at each file of a checkpoint; ``file_limit``, the most bytes of a file.
+            and at each file of a checkpoint; ``file_limit``, the most bytes of a file;
+            ``obey_rights``, also as root.
     """
 
     count = 0

@@ -1,4 +1,4 @@
-"""``regard train`` and ``check`` with what users get wrong: a word, status 2, nothing left behind."""
+"""``regard train`` and ``check`` with what users get wrong: a word, status 2, nothing left."""
 
 import pytest
 

@@ -210,7 +210,10 @@ class TestRecipe:
 
     def test_schema(self, cli):
         assert json.loads(cli("recipe", "schema").stdout) == json_schema()
-        assert "| `training.seed` | integer ≥ 0 | `1` |" in cli("recipe", "schema", "--markdown").stdout
+        assert (
+            "| `training.seed` | integer ≥ 0 | `1` |"
+            in cli("recipe", "schema", "--markdown").stdout
+        )
 
 
 @pytest.fixture

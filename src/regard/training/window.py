@@ -86,6 +86,6 @@ def not_finite(
     return RegardError(
         f"the {what} of step {step} is not finite; no weight was touched, nothing was saved",
         where=shown or "another rank",
-        hint="look at these examples; or lower training.schedule.peak, raise its warmup_steps, "
-        "set training.clip_norm, or use training.precision = float32; then go on with --resume",
+        hint="look at these examples; or start another run with a lower training.schedule.peak, "
+        "more warmup_steps, training.clip_norm or training.precision = float32",
     )

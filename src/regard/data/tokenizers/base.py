@@ -133,11 +133,19 @@ class Tokenizer(ABC):
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write the one JSON file; it replaces an older one at once or not at all."""
+        """Write the one JSON file; it replaces an older one at once or not at all.
+
+        Raises:
+            DataError: it cannot be written.
+        """
         path = Path(path)
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        draft.write_text(self.to_json(), encoding="utf-8", newline="\n")
-        draft.replace(path)
+        try:
+            draft.write_text(self.to_json(), encoding="utf-8", newline="\n")
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
     @staticmethod
     def load(path: str | Path) -> Tokenizer:
