@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,8 @@ def train(
 
     Ctrl-C saves and stops; the same command with --resume goes on to the same bits as if nothing
     had happened. To start a new run from the weights of another: model.start_from=runs/first.
+
+    On several GPUs: torchrun --nproc-per-node 2 -m -- regard train recipe.toml --run runs/first
     """
     from regard import workflow
     from regard.cli.progress import listener
@@ -50,4 +53,6 @@ def train(
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    """Of several ranks only the first one speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, file=sys.stderr, flush=True)
