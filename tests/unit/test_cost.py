@@ -99,7 +99,7 @@ class TestLengths:
     def test_activations_in_half_precision_are_about_half(self):
         (full,) = cost("transformer", config(), lengths=(64,)).lengths
         (half,) = cost("transformer", config(), lengths=(64,), precision="bfloat16").lengths
-        assert 0.45 < half.activations / full.activations < 0.7
+        assert 0.45 < half.activations / full.activations < 0.75  # masks are bytes in both
 
 
 class TestMemory:

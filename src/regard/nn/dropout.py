@@ -71,21 +71,25 @@ def _cheap(states: Tensor) -> bool:
     return states.device.type in ("cpu", "meta") and not torch.compiler.is_compiling()
 
 
-def _draw(states: Tensor, least: int) -> Tensor:
-    """uint8 of the states' shape: 1 where a lane is at least ``least``, every lane equally likely.
+def draw_mask(states: Tensor, p: float) -> tuple[Tensor, float]:
+    """A mask for states, and the scale of what it keeps.
 
-    Bytes are a quarter of the states' size to keep, and faster to make and to read than bools.
+    Every lane is equally likely. Bytes are a quarter of the states' size to keep, and faster to
+    make and to read than bools.
+
+    Returns:
+        uint8 of the states' shape, 1 where an element is kept; 1 / (1 - the rounded p).
     """
+    zeros = min(round(p * LANES), LANES - 1)
     count = states.numel()
-    words = torch.empty(
-        -(-count // 4) or 1, dtype=torch.int64, device=states.device
-    )  # 4 lanes each
+    words = torch.empty(-(-count // 4) or 1, dtype=torch.int64, device=states.device)  # of 4 lanes
     if not states.is_meta:
         seed = int(torch.empty((), dtype=torch.int64).random_())
         words = torch.from_numpy(np.random.SFC64(seed).random_raw(len(words)).view(np.int64))
-    lanes = words.view(torch.int16)[:count]
+    lanes = words.view(torch.int16)[:count]  # -LANES / 2 … LANES / 2 - 1
     kept = torch.empty(count, dtype=torch.uint8, device=states.device)
-    return torch.ge(lanes, least, out=kept).view(states.shape)
+    torch.ge(lanes, zeros - LANES // 2, out=kept)
+    return kept.view(states.shape), LANES / (LANES - zeros)
 
 
 class _Dropped(torch.autograd.Function):
@@ -93,9 +97,7 @@ class _Dropped(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, residual: Tensor | None, p: float) -> Tensor:
-        zeros = min(round(p * LANES), LANES - 1)
-        ctx.scale = LANES / (LANES - zeros)
-        kept = _draw(states, zeros - LANES // 2)
+        kept, ctx.scale = draw_mask(states, p)
         ctx.save_for_backward(kept)
         ctx.alone = residual is None
         mask = kept.to(states.dtype)

@@ -9,6 +9,7 @@ place in a finished model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,9 +81,37 @@ class SplitLinear(nn.Module):
     def forward(self, states: Tensor) -> tuple[Tensor, ...]:
         """[..., in_features] → a view [..., width] for each map, in order."""
         joint = backend.linear(states, self.weight, self.bias)  # [..., out_features]
-        return torch.split(joint, list(self.widths.values()), dim=-1)
+        widths = list(self.widths.values())
+        if torch.compiler.is_compiling() or not joint.requires_grad:
+            return torch.split(joint, widths, dim=-1)
+        columns = _Columns.apply(joint, widths)  # type: ignore[no-untyped-call]
+        return cast(tuple[Tensor, ...], columns)
 
     def extra_repr(self) -> str:
         """The slices and their widths."""
         slices = ", ".join(f"{name}={width}" for name, width in self.widths.items())
         return f"in_features={self.in_features}, {slices}, bias={self.bias is not None}"
+
+
+class _Columns(torch.autograd.Function):
+    """`torch.split` of the last axis, without a copy where the gradients are columns already.
+
+    The packed attention kernel writes its three gradients beside each other into one tensor.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, joint: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
+        return torch.split(joint, widths, dim=-1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        first, columns = gradients[0], sum(x.shape[-1] for x in gradients)
+        start, strides = first.storage_offset(), [columns, 1]
+        for size in reversed(first.shape[1:-1]):
+            strides.insert(0, strides[0] * size)
+        for part in gradients:
+            together = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
+            if not together or part.stride() != (*strides,) or part.storage_offset() != start:
+                return torch.cat(gradients, dim=-1), None
+            start += part.shape[-1]
+        return first.as_strided((*first.shape[:-1], columns), strides), None

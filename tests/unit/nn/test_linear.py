@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from regard.nn import linear
 from regard.nn.linear import Linear, SplitLinear
 
 
@@ -83,3 +84,25 @@ def test_names_in_a_checkpoint():
     assert list(Linear(2, 3).state_dict()) == ["weight", "bias"]
     assert list(SplitLinear(2, {"a": 1}).state_dict()) == ["weight", "bias"]
     assert "a=1" in repr(SplitLinear(2, {"a": 1}))
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 3, 5), (1, 1, 5), (5,)])
+def test_gradients_that_are_columns_already_are_not_copied(shape):
+    split = SplitLinear(5, {"a": 2, "b": 3, "c": 1})
+    states = torch.randn(*shape, requires_grad=True)
+    up = torch.randn(*shape[:-1], 6)
+    leaves = [states, *split.parameters()]
+    joint = F.linear(states, split.weight, split.bias)
+    expected = torch.autograd.grad(joint, leaves, up)
+    columns = torch.split(up, [2, 3, 1], dim=-1)
+    apart = [column.clone() for column in columns]
+    crossed = [columns[0], up[..., 1:4], columns[2]]
+    assert torch.equal(linear._Columns.backward(None, *columns)[0], up)
+    if len(shape) > 1 and shape[-2] > 1:
+        assert linear._Columns.backward(None, *columns)[0].data_ptr() == up.data_ptr()
+    assert torch.equal(linear._Columns.backward(None, *apart)[0], up)
+    assert torch.equal(linear._Columns.backward(None, *crossed)[0], torch.cat(crossed, -1))
+    for gradients in (columns, apart):
+        made = torch.autograd.grad(split(states), leaves, gradients)
+        for ours, theirs in zip(made, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)

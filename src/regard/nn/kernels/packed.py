@@ -1,15 +1,26 @@
 """Attention by batched matrix products with a softmax between: fastest on CPUs at sentence lengths.
 
-Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value].
+Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value];
+inside, with G = H / Hkv: query [B * Hkv, G * Tq, d_key], weights [B * Hkv, G * Tq, Tk].
+
+What it saves over single steps are copies: heads come as views of a projection and are copied
+once; results and gradients are written in the order in which projections want them.
 """
 
 from __future__ import annotations
 
-from torch import Tensor
-from torch.nn import functional as F
+from typing import Any, cast
 
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regard.nn.dropout import draw_mask, drop
 from regard.nn.kernels.dense import share_heads
 from regard.nn.masks import MaskForm
+
+SHORT = 16
+"""Rows shorter than a vector register's 16 numbers: torch's own softmax is slow there."""
 
 
 def packed(
@@ -23,6 +34,25 @@ def packed(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Batched products and softmax; see `regard.nn.kernels.Kernel`."""
+    if bias is not None or query.device.type != "cpu" or torch.compiler.is_compiling():
+        return _by_autograd(query, key, value, mask, scale, dropout, bias)
+    additive = mask.additive(torch.promote_types(query.dtype, torch.float32))
+    mixed = _Packed.apply(  # type: ignore[no-untyped-call]
+        query, key, value, additive, mask.blind, scale, dropout
+    )
+    return cast(Tensor, mixed)
+
+
+def _by_autograd(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: MaskForm,
+    scale: float,
+    dropout: float,
+    bias: Tensor | None,
+) -> Tensor:
+    """The same in single steps, where the bias may want a gradient or a compiler reads along."""
     num_heads = query.shape[1]
     key, value = share_heads(key, num_heads), share_heads(value, num_heads)
     scores = (query * scale) @ key.transpose(-2, -1)  # [B, H, Tq, Tk]
@@ -35,5 +65,137 @@ def packed(
     if mask.blind is not None:
         weights = weights.masked_fill(mask.blind, 0.0)
     if dropout > 0.0:
-        weights = F.dropout(weights, dropout)
+        weights = drop(weights, dropout)
     return weights @ value  # [B, H, Tq, d_value]
+
+
+class _Packed(torch.autograd.Function):
+    """Each product in one call over all heads; softmax and its gradient in float32 or wider."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        additive: Tensor | None,
+        blind: Tensor | None,
+        scale: float,
+        dropout: float,
+    ) -> Tensor:
+        batch, heads, queries, _ = query.shape
+        q, k, v = (x.reshape(batch * key.shape[1], -1, x.shape[-1]) for x in (query, key, value))
+        scores = _product(q, k.mT, scale)  # [B * Hkv, G * Tq, Tk]
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        by_head = scores.view(batch, heads, queries, -1)  # [B, H, Tq, Tk]
+        if additive is not None:
+            by_head.add_(additive)
+        weights = _softmax(by_head)
+        if blind is not None:
+            weights.masked_fill_(blind, 0.0)
+        weights = weights.to(q.dtype).view_as(scores)
+        kept, kept_scale = draw_mask(weights, dropout) if dropout > 0.0 else (None, 1.0)
+        mixed = torch.bmm(_masked(weights, kept, kept_scale), v)  # [B * Hkv, G * Tq, d_value]
+        ctx.save_for_backward(q, k, v, weights, kept)
+        ctx.layouts = _layouts(query, key, value)
+        ctx.scales = scale, kept_scale
+        result = _empty_heads(mixed.dtype, (batch, heads, queries, v.shape[-1]))
+        return result.copy_(mixed.view_as(result))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, weights, kept = ctx.saved_tensors
+        scale, kept_scale = ctx.scales
+        by_query, by_key, by_value = _rooms(q.dtype, ctx.layouts)
+        up = gradient.reshape(*q.shape[:2], -1)  # [B * Hkv, G * Tq, d_value]
+        _place(torch.bmm(_masked(weights, kept, kept_scale).mT, up), by_value)
+        by_weights = torch.bmm(up, v.mT)
+        by_weights = _masked(by_weights, kept, kept_scale)
+        by_scores = _softmax_backward(by_weights, weights)
+        _place(_product(by_scores, k, scale), by_query)
+        _place(_product(by_scores.mT, q, scale), by_key)
+        return by_query, by_key, by_value, None, None, None, None
+
+
+def _product(first: Tensor, second: Tensor, scale: float) -> Tensor:
+    """first [N, a, b] · second [N, b, c] · scale, scaled on the way."""
+    room = first.new_empty(len(first), first.shape[1], second.shape[2])
+    return torch.baddbmm(room, first, second, beta=0, alpha=scale, out=room)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Softmax of the rows, which it may overwrite."""
+    if scores.shape[-1] >= SHORT:
+        return torch.softmax(scores, dim=-1)
+    scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
+    return scores.div_(scores.sum(dim=-1, keepdim=True))
+
+
+def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
+    """Gradient by the scores, in the weights' dtype: weights * (gradient - its mean under them)."""
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    gradient, exact = gradient.to(wide), weights.to(wide)
+    if weights.shape[-1] >= SHORT:
+        made = torch._softmax_backward_data(gradient, exact, -1, wide)
+    else:
+        made = gradient * exact
+        made.addcmul_(exact, made.sum(dim=-1, keepdim=True), value=-1.0)
+    return made.to(weights.dtype)
+
+
+def _masked(weights: Tensor, kept: Tensor | None, scale: float) -> Tensor:
+    """Dropout by a mask drawn before."""
+    return weights if kept is None else kept.to(weights.dtype).mul_(weights).mul_(scale)
+
+
+Layouts = list[list[tuple[int, ...]]]
+"""Shapes [B, heads, T, d], grouped where they are all the columns of one projection."""
+
+
+def _layouts(query: Tensor, key: Tensor, value: Tensor) -> Layouts:
+    if _are_columns(query, key, value):
+        groups = [[query, key, value]]
+    elif _are_columns(key, value):
+        groups = [[query], [key, value]]
+    else:
+        groups = [[query], [key], [value]]
+    return [[tuple(x.shape) for x in group] for group in groups]
+
+
+def _are_columns(*parts: Tensor) -> bool:
+    """Whether parts [B, heads, T, d] are views of neighboring columns of one [B, T, columns]."""
+    columns = sum(x.shape[1] * x.shape[3] for x in parts)
+    length, start = parts[0].shape[2], parts[0].storage_offset()
+    for part in parts:
+        if part.shape[2] != length or part.storage_offset() != start:
+            return False
+        if part.stride() != (length * columns, part.shape[3], columns, 1):
+            return False
+        if part.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr():
+            return False
+        start += part.shape[1] * part.shape[3]
+    return True
+
+
+def _rooms(dtype: torch.dtype, layouts: Layouts) -> list[Tensor]:
+    """Room laid out as a projection lays out its columns, so that no other copy follows."""
+    rooms = []
+    for shapes in layouts:
+        batch, _, length, _ = shapes[0]
+        widths = [shape[1] * shape[3] for shape in shapes]
+        joint = torch.empty(batch, length, sum(widths), dtype=dtype)
+        for part, shape in zip(torch.split(joint, widths, dim=-1), shapes, strict=True):
+            heads = part.view(batch, length, shape[1], shape[3])
+            rooms.append(heads.transpose(1, 2))
+    return rooms
+
+
+def _empty_heads(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    """Room [B, heads, T, d] in the order [B, T, heads, d]."""
+    return _rooms(dtype, [[shape]])[0]
+
+
+def _place(made: Tensor, room: Tensor) -> None:
+    """Put [B * Hkv, G * T, d] into room [B, H, T, d]."""
+    room.copy_(made.view(room.shape))
