@@ -24,7 +24,7 @@ def load(
     *,
     precision: Precision | None = None,
     device: str = "auto",
-    checkpoint: str = "auto",
+    checkpoint: str | int = "auto",
 ) -> Any:
     """The predictor of a finished (or stopped) run.
 
@@ -52,7 +52,7 @@ def open_task(
     *,
     precision: Precision | None = None,
     device: str = "auto",
-    checkpoint: str = "auto",
+    checkpoint: str | int = "auto",
 ) -> tuple[Any, nn.Module]:
     """A run's task object and its model in evaluation mode; see `load`."""
     opened = Run.open(run)

@@ -342,7 +342,7 @@ def evaluate(
     beam: int | None = None,
     precision: Any = None,
     device: str = "auto",
-    checkpoint: str = "auto",
+    checkpoint: str | int = "auto",
 ) -> EvaluationReport:
     """Score a run on its test data, or on ``data`` in the recipe's words.
 

@@ -10,7 +10,7 @@ projections and feed-forward have biases (as in most implementations; its table 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
@@ -168,6 +168,11 @@ class Transformer(nn.Module):
         memory = self.encode(source_ids, source_mask=source_mask)
         embedded = self.target_embedding(target_ids)  # [B, T, d_model]
         return cast(Tensor, self.decoder(embedded, mask=as_rule(target_mask), memory=memory))
+
+    @property
+    def body(self) -> Callable[..., Tensor]:
+        """The model without its head: called as the model is, it gives `features`."""
+        return self.features
 
     def encode(self, source_ids: Tensor, *, source_mask: Tensor | Rule | None = None) -> Memory:
         """What cross-attention reads: states [B, S, d_model] and where they are real."""
