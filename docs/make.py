@@ -1,21 +1,30 @@
-"""Write what the code itself says into the guide: python docs/make.py
+"""Write what the code and the benchmarks say into the documentation: python docs/make.py
 
-Between the marks of docs/guide/recipes.md stand the tables of every recipe key; a test holds that
-they are those of `regard recipe schema`. --check writes nothing and exits 1 where they differ.
+Between marks stand, in docs/guide/recipes.md, the tables of every recipe key, and in README.md the
+figures of benchmarks/results/. A test holds that both are current. --check writes nothing and
+exits 1 where something differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from regard.recipe.schema import as_table, json_schema, key_rows
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-PAGE = Path(__file__).parent / "guide" / "recipes.md"
-BEGIN, END = "<!-- keys: begin (docs/make.py writes this) -->", "<!-- keys: end -->"
+from benchmarks.chart import by_title, read  # noqa: E402
+from benchmarks.report import table  # noqa: E402
+
+from regard.recipe.schema import as_table, json_schema, key_rows  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+CHART = "docs/images/speed.png"
+UNKNOWN = "not measured yet"
 
 Row = tuple[str, str, str, str]
 
@@ -32,37 +41,42 @@ SAID_ONCE = {
 
 
 def main() -> int:
-    """Write the tables, or compare them."""
+    """Write the parts, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    page = PAGE.read_text(encoding="utf-8")
-    written = with_tables(page)
-    if parser.parse_args().check:
-        return int(page != written)
-    PAGE.write_text(written, encoding="utf-8")
+    check = parser.parse_args().check
+    old = {path: path.read_text(encoding="utf-8") for path in PARTS}
+    new = {path: renewed(path, text) for path, text in old.items()}
+    if check:
+        return int(old != new)
+    for path, text in new.items():
+        path.write_text(text, encoding="utf-8")
     return 0
 
 
-def with_tables(page: str) -> str:
-    """The page with the tables as the code has them now."""
-    head, _, rest = page.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{tables()}\n{END}{tail}"
+def renewed(path: Path, page: str) -> str:
+    """A page with its part as it is now."""
+    name, make = PARTS[path]
+    begin, end = f"<!-- {name}: begin (docs/make.py writes this) -->", f"<!-- {name}: end -->"
+    head, _, rest = page.partition(begin)
+    _, _, tail = rest.partition(end)
+    return f"{head}{begin}\n\n{make().strip()}\n\n{end}{tail}"
+
+
+# Recipes
 
 
 def tables() -> str:
     """A heading and a table for each section of a recipe."""
     sections: dict[str, list[Row]] = {}
     for row in once(key_rows(json_schema())):
-        name = row[0].partition(".")[0]
-        sections.setdefault(name if "." in row[0] else "", []).append(row)
-    alone = {"": sections.pop("", [])}
-    return "\n".join(
-        part for name, rows in {**alone, **sections}.items() for part in _part(name, rows)
-    )
+        name = row[0].partition(".")[0] if "." in row[0] else ""
+        sections.setdefault(name, []).append(row)
+    ordered = {"": sections.pop("", []), **sections}
+    return "\n".join(part for name, rows in ordered.items() for part in _section(name, rows))
 
 
-def _part(name: str, rows: list[Row]) -> Iterator[str]:
+def _section(name: str, rows: list[Row]) -> Iterator[str]:
     yield f"### `[{name}]`\n" if name else "### At the top\n"
     if name in SAID_ONCE:
         yield f"{SAID_ONCE[name]}\n"
@@ -90,6 +104,43 @@ def _same(row: Row, told: dict[str, list[str]], twin: str) -> bool:
 
     return twin in told and plain(told[twin]) == plain(list(row[1:]))
 
+
+# Figures
+
+
+def figures() -> str:
+    """Speed beside the peers, and scores, as far as they were measured."""
+    return f"{speed()}\n\n{scores()}"
+
+
+def speed() -> str:
+    """The chart, where there is one, and the ratios of each job and case."""
+    rows = read(sorted(RESULTS.glob("*.json")))
+    if not rows:
+        return f"Speed beside other systems: {UNKNOWN}."
+    lines = [
+        [title, ", ".join(f"{row.ratio:.1f} × {row.peer}" for row in held)]
+        for title, held in by_title(rows).items()
+    ]
+    chart = f"![Tokens a second beside other systems]({CHART})\n\n"
+    drawn = chart if (ROOT / CHART).exists() else ""
+    return drawn + table(["speed, in one run beside the others", "regard is"], lines)
+
+
+def scores() -> str:
+    """The table of scores."""
+    with (RESULTS / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            [row["what"], row["wanted"], row["here"] or UNKNOWN, row["how"]]
+            for row in csv.DictReader(file)
+        ]
+    return table(["score", "wanted", "here", "how"], rows)
+
+
+PARTS: dict[Path, tuple[str, Callable[[], str]]] = {
+    ROOT / "docs" / "guide" / "recipes.md": ("keys", tables),
+    ROOT / "README.md": ("figures", figures),
+}
 
 if __name__ == "__main__":
     sys.exit(main())

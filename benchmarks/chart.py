@@ -1,0 +1,94 @@
+"""Draw the speed chart from the files that the peers' harness writes with --json.
+
+    python -m benchmarks.chart benchmarks/results/*.json -o docs/images/speed.png
+
+Each file holds rows of one run in which regard was timed beside every peer: window after window,
+so that a ratio compares the same minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+OURS, THEIRS = "#a3254f", "#b9b2a6"
+JOBS = {"train": "Training", "decode": "Decoding"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One peer beside regard in one job; tokens a second, medians over windows."""
+
+    job: str
+    case: str
+    peer: str
+    theirs: float
+    ours: float
+    ratio: float
+
+    @property
+    def title(self) -> str:
+        return f"{JOBS.get(self.job, self.job)}, {self.case}"
+
+
+def read(paths: Iterable[Path]) -> list[Row]:
+    """The rows of the files in which regard was timed, in their order."""
+    found = []
+    for path in paths:
+        for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+            if row.get("rate") and row.get("versus") and row.get("ratio"):
+                figures = (row[key]["median"] for key in ("rate", "versus", "ratio"))
+                found.append(Row(row["job"], row["case"], row["peer"], *figures))
+    return found
+
+
+def by_title(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each job and case."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.title, []).append(row)
+    return found
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """A panel for each job and case: a bar for each system, the fastest on top."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = by_title(rows)
+    heights = [len(held) + 1 for held in panels.values()]
+    figure = Figure(figsize=(8.0, 0.32 * sum(heights) + 0.8 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for axis, (title, held) in zip(axes, panels.items(), strict=True):
+        speeds = {row.peer: row.theirs for row in held}
+        speeds["regard"] = statistics.median(row.ours for row in held)
+        names = sorted(speeds, key=lambda name: speeds[name])
+        colors = [OURS if name == "regard" else THEIRS for name in names]
+        bars = axis.barh(names, [speeds[name] for name in names], color=colors)
+        axis.bar_label(bars, fmt="{:,.0f}", padding=4, fontsize=8)
+        axis.set_title(f"{title}: tokens a second", loc="left", fontsize=10)
+        axis.tick_params(labelsize=8, length=0)
+        axis.set_xticks([])
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+        axis.margins(x=0.15)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    rows = read(options.files)
+    if not rows:
+        raise SystemExit("no row in which regard was timed beside a peer")
+    draw(rows, options.output)
+
+
+if __name__ == "__main__":
+    main()
