@@ -93,7 +93,7 @@ class Bar:
             self._live.console.print(Text(f"warning: {event.text}", style="yellow"))
         elif isinstance(event, Stopped):
             self.close()
-            self._live.console.print(as_line(event))
+            self._live.console.print(Text(as_line(event) or ""))
 
     def close(self) -> None:
         """Leave the terminal as a program that printed lines would."""
