@@ -1,4 +1,4 @@
-"""See what a trained model looks at: python examples/look.py runs/demo "the old dog sleeps" out.html"""
+"""See what a model looks at: python examples/look.py runs/demo "The old dog sleeps." dog.html"""
 
 import sys
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from regard.nn import EmbeddingSpec, Full, LayerSpec, Linear, Stack, StackSpec, TokenEmbedding
+from regard.nn import Full, LayerSpec, Linear, Stack, StackSpec, TokenEmbedding
 
 torch.manual_seed(0)
 embed = TokenEmbedding(10, 32)
@@ -12,7 +12,7 @@ head = Linear(32, 2)
 model = nn.ModuleList([embed, stack, head])
 optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
 
-for step in range(300):
+for _ in range(300):
     ids = torch.randint(10, (64, 8))  # [B, T]
     repeats = (ids[:, :, None] == ids[:, None, :]).sum(-1) > 1  # [B, T]
     logits = head(stack(embed(ids), mask=Full()))  # [B, T, 2]
