@@ -54,7 +54,8 @@ class TestOutputs:
                 write("one")
                 raise ValueError
 
-        pytest.raises(ValueError, fail)
+        with pytest.raises(ValueError):
+            fail()
         assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
         assert (tmp_path / "out.partial").read_text() == "one\n"
         assert "out.partial" in capsys.readouterr().err
@@ -85,7 +86,8 @@ class TestOutputs:
                 write("ours")
                 (tmp_path / "out").write_text("another's")
 
-        pytest.raises(InputError, race)
+        with pytest.raises(InputError):
+            race()
         assert (tmp_path / "out").read_text() == "another's"
         assert (tmp_path / "out.partial").read_text() == "ours\n"
 
