@@ -1,0 +1,64 @@
+"""The built-in recipes, tried by ``regard check`` on small stand-in files, and on Multi30k."""
+
+from pathlib import Path
+
+import pytest
+
+from regard.recipe import Recipe, builtin_names
+
+from ._made import write_files
+
+MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"
+HEAVY = {"wmt14-base", "wmt14-big"}
+
+
+def data():
+    return [
+        f"data.{split}.{side}={split}.{side}"
+        for split in ("train", "valid", "test")
+        for side in ("source", "target")
+    ]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else [])
+        for name in builtin_names()
+    ],
+)
+def test_check(call, tmp_path, name):
+    write_files(tmp_path)
+    for side in ("source", "target"):
+        path = tmp_path / f"train.{side}"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:40]))
+    words = data()
+    if Recipe.load(name, words).tokenizer.kind != "words":
+        words.append("tokenizer.vocab_size=300")
+    done = call("check", name, *words, "training.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "all is well" in done.stdout
+    assert "as it should be" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MULTI30K.exists(), reason="Multi30k is not here: ../shared/data/multi30k")
+def test_the_published_setting(call, tmp_path):
+    """Its joint vocabulary has 9,712 entries, and the model 2,568,192 parameters."""
+    files = {
+        f"data.{split}.{side}": found
+        for split in ("train", "valid", "test")
+        for side, language in (("source", "en"), ("target", "de"))
+        for found in [multi30k(split, language)]
+    }
+    words = [f"{key}={path}" for key, path in files.items()]
+    done = call("check", "multi30k-en-de-tokenized", *words, "training.threads=1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "29,000 pairs to train on" in done.stdout
+    assert "9,712 entries; 400 of 400 texts come back" in done.stdout
+    assert "2,568,192 parameters" in done.stdout
+
+
+def multi30k(split, language):
+    (found,) = (MULTI30K / "tok_bpe").glob(f"{split}*.{language}.gz")
+    return found
