@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 
 import pytest
 import torch
@@ -97,6 +99,26 @@ class TestKilled:
         assert done.returncode == 0, done.stderr
         assert "goes on after step 6 of 12" in check_same(call, run, unkilled)
         assert not hidden.exists()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("instant", range(12))
+    def test_at_any_instant(self, server, call, files, unkilled, instant):
+        """Twice each; every third one while a checkpoint is written."""
+        run, chance = files / "run", random.Random(instant)
+        words = list(TRAIN)
+        for _ in range(2):
+            process = Process(server, *words, cwd=files, step_pause=0.05, save_pause=0.02)
+            words = [*TRAIN, "--resume"]
+            until = time.monotonic() + 0.1 + 2.0 * chance.random()
+            hidden = run / "checkpoints" / f".step-{chance.choice((4, 6, 8, 12)):06d}"
+            while process.poll() is None and time.monotonic() < until:
+                if instant % 3 == 0 and hidden.exists():
+                    break
+                time.sleep(0.001)
+            if process.poll() is None:
+                process.send(signal.SIGKILL)
+            assert process.wait() in (-signal.SIGKILL, 0), process.output()
+        check_same(call, run, unkilled)
 
 
 class TestStopped:

@@ -259,3 +259,45 @@ class TestBadInput:
         done = call("translate", trained)
         assert done.returncode == 2
         assert "there is nothing to work on" in done.stderr
+
+
+@pytest.fixture
+def other_task(monkeypatch, trained, tmp_path):
+    """A copy of the run whose task does not translate."""
+    import shutil
+    import types
+
+    from regard import registry
+    from regard.tasks.translation import Translation
+
+    class Other(Translation):
+        name = "other"
+
+        def predictor(self, model):
+            return types.SimpleNamespace(model=model)
+
+    monkeypatch.setitem(sys.modules, "other_task", types.SimpleNamespace(TASK=Other))
+    monkeypatch.setitem(registry.TASKS, "other", "other_task:TASK")
+    shutil.copytree(trained, tmp_path / "run")
+    text = (tmp_path / "run" / "recipe.toml").read_text()
+    (tmp_path / "run" / "recipe.toml").write_text(text.replace('"translation"', '"other"', 1))
+    return tmp_path / "run"
+
+
+def test_a_run_of_another_task(call, trained, other_task):
+    done = call("translate", other_task, "1 2")
+    assert done.returncode == 2
+    assert "this run does not translate" in done.stderr
+    done = call("evaluate", trained, "--versus", other_task)
+    assert done.returncode == 2
+    assert "is a run of other, not translation" in done.stderr
+
+
+def test_a_run_whose_task_is_not_known_here(call, other_task, monkeypatch):
+    """Made with a plug-in that is not installed."""
+    from regard import registry
+
+    monkeypatch.delitem(registry.TASKS, "other")
+    done = call("translate", other_task, "1 2")
+    assert done.returncode == 2
+    assert "recipe.toml:1: task: there is no 'other'" in done.stderr
