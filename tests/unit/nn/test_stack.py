@@ -11,12 +11,15 @@ from regard.nn import (
     Full,
     Layer,
     LayerSpec,
+    Learned,
     Memory,
     Padding,
     Rule,
+    Sinusoidal,
     Stack,
     StackSpec,
 )
+from regard.nn.positions.scheme import SchemeSize
 
 D = 8
 
@@ -99,6 +102,23 @@ def test_input_dropout_falls_on_states_with_positions():
     stack = make(num_layers=0, input_dropout=0.5).train()
     made = stack(torch.ones(4, 16, D, dtype=torch.float64) * 10, mask=Full())
     assert (made == 0).double().mean().item() == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("scheme", [Sinusoidal, Learned])
+def test_positions_enter_at_the_input(scheme, monkeypatch):
+    """The door is offered before every layer; these schemes use it once."""
+    stack, layers = make(num_layers=3), []
+    stack.positions = scheme(SchemeSize(D, 4, 2, 16), scheme.Options()).double()
+    add = scheme.add
+
+    def note(self, states, positions, layer):
+        added = add(self, states, positions, layer)
+        layers.append((layer, torch.equal(added, states)))
+        return added
+
+    monkeypatch.setattr(scheme, "add", note)
+    stack(states(1, 4, D), mask=Full())
+    assert layers == [(0, False), (1, True), (2, True)]
 
 
 def test_a_layer_alone():
