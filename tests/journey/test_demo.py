@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+import sys
 
 import pytest
 
@@ -57,6 +58,15 @@ def test_the_whole_demo(call, tmp_path):
     assert "goes on after step 4 of 4" in again.stderr
     assert "what to try next" in again.stdout
     assert bits(run, 4) == before
+
+
+def test_without_matplotlib_there_is_the_page(call, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    done = call("demo", "--run", "run", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "no image to print: the package 'matplotlib' is not installed" in done.stdout
+    assert (tmp_path / "run" / "attention.html").exists()
+    assert not (tmp_path / "run" / "attention.png").exists()
 
 
 def test_stopped_it_goes_on(call, tmp_path, monkeypatch):

@@ -43,8 +43,7 @@ def demo(
     console.print(f"trained in {duration(time.monotonic() - begun)}\n")
     _score(console, run)
     translator = _translate(console, run)
-    pictures = _draw(translator, run)
-    _next(console, run, pictures)
+    _next(console, run, _draw(translator, run))
 
 
 def _begun(run: Path) -> bool:
@@ -81,19 +80,26 @@ def _translate(console: Any, run: Path) -> Any:
     return translator
 
 
-def _draw(translator: Any, run: Path) -> list[Path]:
+def _draw(translator: Any, run: Path) -> str:
+    """Draw one of the sentences, as a page and an image; how to see them."""
     from regard import corpora
+    from regard.errors import RegardError
     from regard.look import look
 
     pair = corpora.showcase("demo")[PICTURED]
     picture = look(translator, pair.source, target=pair.target)
-    return [picture.save(run / f"attention{suffix}") for suffix in (".png", ".html")]
+    page = picture.save(run / "attention.html")
+    try:
+        image = f"{picture.save(run / 'attention.png').name} to print"
+    except RegardError as error:  # the page needs no matplotlib
+        image = f"no image to print: {error.what}"
+    return f"open {page} in a browser ({image})"
 
 
-def _next(console: Any, run: Path, pictures: list[Path]) -> None:
+def _next(console: Any, run: Path, seen: str) -> None:
     console.rule("what to try next")
     rows = [
-        ("see where it looks", f"open {pictures[1]} in a browser ({pictures[0].name} to print)"),
+        ("see where it looks", seen),
         ("translate your own", f'regard translate {run} "Tomorrow the young doctor reads a book."'),
         ("what it costs", f"regard cost {run}"),
         ("your own data", "regard new translation --help"),
