@@ -298,7 +298,8 @@ class TestNew:
 
 def make_run(path, seed, losses):
     path.mkdir(parents=True)
-    recipe = Recipe.load("demo", [f"training.seed={seed}", "evaluation.metric=loss"])
+    settings = [f"training.seed={seed}", "training.max_steps=2000", "evaluation.metric=loss"]
+    recipe = Recipe.load("demo", settings)
     (path / "recipe.toml").write_text(recipe.resolved({"vocab_size": 50}).dump())
     with (path / "metrics.jsonl").open("w") as file:
         for number, loss in enumerate(losses, start=1):
