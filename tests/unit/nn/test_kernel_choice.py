@@ -1,0 +1,38 @@
+"""Which kernel `auto` takes: by device, length and mask, never by timing."""
+
+from __future__ import annotations
+
+import torch
+
+from regard import registry
+from regard.nn import kernels
+
+
+def chosen(queries: int, keys: int, *, gradient: bool = False, bias: bool = False) -> str:
+    query = torch.zeros(2, 4, queries, 8, requires_grad=gradient)
+    key = torch.zeros(2, 4, keys, 8)
+    kernel = kernels.choose(query, key, bias=torch.zeros(1) if bias else None)
+    names = registry.names("kernels")
+    return next(name for name in names if registry.kind("kernels", name) is kernel)
+
+
+def test_sentences_go_by_batched_products() -> None:
+    assert chosen(30, 30, gradient=True) == "packed"
+    assert chosen(30, 30) == "packed"
+    assert chosen(4, 30, gradient=True) == "packed"
+
+
+def test_steps_of_decoding_and_long_texts_go_by_the_tiled_kernel() -> None:
+    assert chosen(1, 30) == "fused"
+    assert chosen(4, 30) == "fused"
+    assert chosen(600, 600) == "fused"
+
+
+def test_a_bias_goes_by_batched_products() -> None:
+    assert chosen(1, 30, bias=True) == "packed"
+
+
+def test_one_can_be_forced() -> None:
+    with kernels.use("dense"):
+        assert chosen(30, 30) == "dense"
+    assert chosen(30, 30) == "packed"
