@@ -65,7 +65,7 @@ def test_training_is_one_graph(name):
             expected = torch.autograd.grad(model(**example).square().sum(), model.parameters())
             found = torch.autograd.grad(compiled(**example).square().sum(), model.parameters())
             for ours, theirs in zip(found, expected, strict=True):
-                torch.testing.assert_close(ours, theirs)
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         assert compiled.graphs <= MOST_GRAPHS
 
 
