@@ -25,7 +25,7 @@ training.precision = "float32"
 
 
 @pytest.fixture
-def run(cli, tmp_path):
+def run(call, tmp_path):
     draw = random.Random(1)
     for split, lines in {"train": 60, "valid": 8}.items():
         text = "".join(
@@ -35,7 +35,7 @@ def run(cli, tmp_path):
         for side in ("source", "target"):
             (tmp_path / f"{split}.{side}").write_text(text)
     (tmp_path / "tiny.toml").write_text(RECIPE)
-    done = cli("train", "tiny.toml", "--run", "run")
+    done = call("train", "tiny.toml", "--run", "run")
     assert done.returncode == 0, done.stderr
     return tmp_path / "run"
 
@@ -44,22 +44,22 @@ def weights(run, step):
     return load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
 
 
-def test_average(cli, run, tmp_path):
-    done = cli("average", "run", "--last", 2, "-o", "mean")
+def test_average(call, run, tmp_path):
+    done = call("average", "run", "--last", 2, "-o", "mean")
     assert done.returncode == 0, done.stderr
     assert "mean of steps 4, 6" in done.stdout
     mean, first, second = weights(tmp_path / "mean", 6), weights(run, 4), weights(run, 6)
     for name, value in mean.items():
         assert abs(value - (first[name] + second[name]) / 2).max() < 1e-6
-    texts = cli("translate", "mean", "1 2 3")
+    texts = call("translate", "mean", "1 2 3")
     assert (texts.returncode, texts.stdout.count("\n")) == (0, 1)
     # The run itself averages its last two when it is used: the same model.
-    assert cli("translate", "run", "1 2 3").stdout == texts.stdout
+    assert call("translate", "run", "1 2 3").stdout == texts.stdout
 
     scored = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["scores"]["loss"] for line in scored if "scores" in line}
     best = sorted(sorted((4, 2, 6), key=losses.get)[:2])
-    done = cli("average", "run", "--best", 2, "-o", "best")
+    done = call("average", "run", "--best", 2, "-o", "best")
     assert f"mean of steps {best[0]}, {best[1]}" in done.stdout
 
     for arguments, words in [
@@ -70,18 +70,18 @@ def test_average(cli, run, tmp_path):
         (["nowhere", "--last", 1, "-o", "x"], "nowhere"),
         (["run", "--last", 0, "-o", "x"], "--last"),
     ]:
-        wrong = cli("average", *arguments)
+        wrong = call("average", *arguments)
         assert wrong.returncode == 2, wrong.stderr
         assert words in wrong.stderr
     assert not [path for path in tmp_path.iterdir() if path.name in ("x", ".x.partial")]
 
-    resumed = cli("train", "mean", "--run", "mean", "--resume")
+    resumed = call("train", "mean", "--run", "mean", "--resume")
     assert resumed.returncode == 2
     assert "holds weights alone" in resumed.stderr
 
     path = run / "checkpoints" / "step-000006" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
-    done = cli("average", "run", "--last", 2, "-o", "y")
+    done = call("average", "run", "--last", 2, "-o", "y")
     assert done.returncode == 2
     assert "step-000006" in done.stderr
     assert not (tmp_path / "y").exists()

@@ -184,35 +184,35 @@ def _command(function):
 
 
 class TestRecipe:
-    def test_list(self, cli):
-        done = cli("recipe", "list")
+    def test_list(self, call):
+        done = call("recipe", "list")
         assert done.returncode == 0
         for name in builtin_names():
             assert name in done.stdout
-        found = json.loads(cli("recipe", "list", "--json").stdout)
+        found = json.loads(call("recipe", "list", "--json").stdout)
         assert [row["name"] for row in found] == builtin_names()
         assert all(len(row["about"]) > 20 for row in found)
 
-    def test_show_is_a_recipe_to_go_on_from(self, cli, tmp_path):
-        done = cli("recipe", "show", "multi30k-en-de")
+    def test_show_is_a_recipe_to_go_on_from(self, call, tmp_path):
+        done = call("recipe", "show", "multi30k-en-de")
         (tmp_path / "mine.toml").write_text(done.stdout, encoding="utf-8")
         assert done.stdout.startswith("# Multi30k")
-        again = cli("recipe", "show", "mine.toml")
+        again = call("recipe", "show", "mine.toml")
         assert again.stdout == done.stdout
 
-    def test_show_resolved_says_every_key(self, cli):
-        done = cli("recipe", "show", "demo", "--resolved", "training.seed=7")
+    def test_show_resolved_says_every_key(self, call):
+        done = call("recipe", "show", "demo", "--resolved", "training.seed=7")
         assert done.returncode == 0
         shown = tomllib.loads(done.stdout)
         assert shown["training"]["seed"] == 7
         assert shown["model"]["decoder"]["layer"]["attention"]["num_heads"] == 4
         assert "vocab_size" not in shown["model"]
 
-    def test_schema(self, cli):
-        assert json.loads(cli("recipe", "schema").stdout) == json_schema()
+    def test_schema(self, call):
+        assert json.loads(call("recipe", "schema").stdout) == json_schema()
         assert (
             "| `training.seed` | integer ≥ 0 | `1` |"
-            in cli("recipe", "schema", "--markdown").stdout
+            in call("recipe", "schema", "--markdown").stdout
         )
 
 
@@ -230,9 +230,9 @@ def files(tmp_path):
 
 
 class TestNew:
-    def test_it_writes_a_recipe_that_loads(self, cli, files, tmp_path):
+    def test_it_writes_a_recipe_that_loads(self, call, files, tmp_path):
         (tmp_path / "deep").mkdir()
-        done = cli("new", "translation", *files, "-o", "deep/recipe.toml")
+        done = call("new", "translation", *files, "-o", "deep/recipe.toml")
         assert (done.returncode, done.stderr) == (0, "")
         assert "regard check deep/recipe.toml" in done.stdout
         recipe = Recipe.load(tmp_path / "deep" / "recipe.toml")
@@ -260,11 +260,11 @@ class TestNew:
         assert choice.warmup_steps < choice.max_steps
         assert choice.evaluate * 10 <= choice.max_steps
 
-    def test_odd_names_survive(self, cli, files, tmp_path):
+    def test_odd_names_survive(self, call, files, tmp_path):
         odd = 'tra"in  # \\x.source'
         (tmp_path / "train.source").rename(tmp_path / odd)
         files[files.index("train.source")] = odd
-        assert cli("new", "translation", *files, "-o", "r.toml").returncode == 0
+        assert call("new", "translation", *files, "-o", "r.toml").returncode == 0
         assert Recipe.load(tmp_path / "r.toml").data.train.source == str(tmp_path / odd)
 
     @pytest.mark.parametrize(
@@ -277,21 +277,21 @@ class TestNew:
             (lambda d: (d / "valid.source").write_bytes(b"ok\n\xe4\n"), "valid.source:2"),
         ],
     )
-    def test_bad_input(self, cli, files, tmp_path, change, words):
+    def test_bad_input(self, call, files, tmp_path, change, words):
         change(tmp_path)
         before = sorted(path.name for path in tmp_path.iterdir())
-        done = cli("new", "translation", *files, "-o", "r.toml")
+        done = call("new", "translation", *files, "-o", "r.toml")
         assert done.returncode == 2
         assert words in done.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
-    def test_half_a_test_set(self, cli, files):
-        done = cli("new", "translation", *files, "--test-source", "valid.source", "-o", "r.toml")
+    def test_half_a_test_set(self, call, files):
+        done = call("new", "translation", *files, "--test-source", "valid.source", "-o", "r.toml")
         assert done.returncode == 2
         assert "--test-target" in done.stderr
 
-    def test_a_missing_directory(self, cli, files):
-        done = cli("new", "translation", *files, "-o", "no/r.toml")
+    def test_a_missing_directory(self, call, files):
+        done = call("new", "translation", *files, "-o", "no/r.toml")
         assert done.returncode == 2
         assert "no such directory" in done.stderr
 
@@ -321,8 +321,8 @@ class TestRuns:
         make_run(tmp_path / "runs" / "deep" / "b", 2, [5.0, 2.5])
         return tmp_path / "runs"
 
-    def test_list(self, cli, runs):
-        done = cli("runs", runs)
+    def test_list(self, call, runs):
+        done = call("runs", runs)
         assert (done.returncode, done.stderr) == (0, "")
         lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
         assert "30 of 2000" in lines["a"]
@@ -330,54 +330,55 @@ class TestRuns:
         assert "training.seed=1" in lines["a"]
         assert "2.500" in lines["deep/b"]
 
-    def test_json(self, cli, runs):
-        first, second = json.loads(cli("runs", runs, "--json").stdout)
+    def test_json(self, call, runs):
+        first, second = json.loads(call("runs", runs, "--json").stdout)
         assert (first["run"], first["best_step"], first["scores"]["loss"]) == ("a", 20, 3.0)
         assert second["differs_in"] == {"training.seed": 2}
         assert second["tokens_per_second"] == 2000
 
-    def test_one_run_alone(self, cli, runs):
-        (found,) = json.loads(cli("runs", "a", "--json", cwd=runs).stdout)
+    def test_one_run_alone(self, call, runs, monkeypatch):
+        monkeypatch.chdir(runs)
+        (found,) = json.loads(call("runs", "a", "--json").stdout)
         assert found["run"] == "a"
 
     @pytest.mark.parametrize("ending", ["png", "svg"])
-    def test_curves(self, cli, runs, tmp_path, ending):
-        done = cli("runs", runs, "-o", f"curves.{ending}")
+    def test_curves(self, call, runs, tmp_path, ending):
+        done = call("runs", runs, "-o", f"curves.{ending}")
         assert done.returncode == 0
         written = (tmp_path / f"curves.{ending}").read_bytes()
         assert written.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[ending])
         if ending == "svg":
             assert b"validation BLEU" in written or written.count(b"<path") > 20
 
-    def test_a_line_half_written_is_a_run_in_progress(self, cli, runs):
+    def test_a_line_half_written_is_a_run_in_progress(self, call, runs):
         with (runs / "a" / "metrics.jsonl").open("a") as file:
             file.write('{"event": "step", "st')
-        assert cli("runs", runs).returncode == 0
+        assert call("runs", runs).returncode == 0
         with (runs / "a" / "metrics.jsonl").open("a") as file:
             file.write("\n{}\n")
-        done = cli("runs", runs)
+        done = call("runs", runs)
         assert done.returncode == 2
         assert "metrics.jsonl:7: this line is damaged" in done.stderr
 
-    def test_a_run_without_metrics_yet(self, cli, runs):
+    def test_a_run_without_metrics_yet(self, call, runs):
         (runs / "a" / "metrics.jsonl").unlink()
-        assert " 0 of " in cli("runs", runs / "a").stdout
-        done = cli("runs", runs / "a", "-o", "curves.png")
+        assert " 0 of " in call("runs", runs / "a").stdout
+        done = call("runs", runs / "a", "-o", "curves.png")
         assert done.returncode == 2
         assert "no run has a figure yet" in done.stderr
 
     @pytest.mark.parametrize(
         ("name", "words"), [("taken.png", "exists"), ("x.jpg", ".png"), ("no/x.png", "directory")]
     )
-    def test_bad_outputs(self, cli, runs, tmp_path, name, words):
+    def test_bad_outputs(self, call, runs, tmp_path, name, words):
         (tmp_path / "taken.png").write_text("mine")
-        done = cli("runs", runs, "-o", name)
+        done = call("runs", runs, "-o", name)
         assert done.returncode == 2
         assert words in done.stderr
         assert (tmp_path / "taken.png").read_text() == "mine"
 
-    def test_no_runs(self, cli, tmp_path):
-        done = cli("runs", ".")
+    def test_no_runs(self, call, tmp_path):
+        done = call("runs", ".")
         assert done.returncode == 2
         assert "there is no run here" in done.stderr
 
