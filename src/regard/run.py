@@ -65,6 +65,7 @@ class Run:
         self.path = path
         self.result: Result | None = None
         self._lock: int | None = None
+        self._was_empty = False
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, resume: bool = False) -> Self:
@@ -83,6 +84,7 @@ class Run:
             everything = [one.name for one in run.path.iterdir()]
         except OSError as error:
             raise run._unwritable(error) from error
+        run._was_empty = not everything
         there = [name for name in everything if not name.startswith(".")]
         if there and not resume:
             raise RunError(
@@ -134,16 +136,20 @@ class Run:
         ranks = ranks or Ranks()
         with ranks.first():
             run = cls.create(path, resume=resume) if ranks.main else cls(Path(path))
-            if ranks.main and not run.has_recipe:
+            if ranks.main and not run._begun:
                 run._forget_tokenizers()
         try:
             yield run
         except Exception:
-            if ranks.main and not run.has_recipe:
+            if ranks.main and run._was_empty and not run._begun:
                 run._remove_beginnings()
             raise
         finally:
             run.unlock()
+
+    @property
+    def _begun(self) -> bool:
+        return self.has_recipe or bool(self.store.all())
 
     def _forget_tokenizers(self) -> None:
         """One that ended before it kept its recipe may have learned them by other settings."""
@@ -153,7 +159,7 @@ class Run:
     def _remove_beginnings(self) -> None:
         """Leave no directory behind that never became a run, so that the next attempt may have it.
 
-        Only what a run makes before it keeps its recipe is removed.
+        The directory was empty: what is there this process made.
         """
         self._forget_tokenizers()
         shutil.rmtree(self.path / "data", ignore_errors=True)

@@ -391,6 +391,26 @@ class TestGoingOn:
         assert "training starts at step 0 of 12" in said
         assert "there is no checkpoint to go on from" in said
 
+    def test_nothing_of_an_older_directory_is_removed(self, call, files):
+        """A preparation that fails clears away what it made, and only in a directory of its own."""
+        run = files / "run"
+        (run / "data").mkdir(parents=True)
+        (run / ".lock").write_text("")
+        (run / "data" / "mine.txt").write_text("mine")
+        done = call(*TRAIN, "data.train.source=nowhere", "--resume")
+        assert done.returncode == 2
+        assert (run / "data" / "mine.txt").read_text() == "mine"
+
+    def test_a_run_without_its_recipe_keeps_the_rest(self, call, halfway, unkilled):
+        run = halfway / "run"
+        (run / "recipe.toml").unlink()
+        before = (run / "tokenizer.json").stat().st_mtime_ns
+        done = call(*TRAIN, "data.train.source=nowhere", "--resume")
+        assert done.returncode == 2
+        assert (run / "tokenizer.json").stat().st_mtime_ns == before
+        check_same(call, run, unkilled)
+        assert (run / "tokenizer.json").stat().st_mtime_ns == before
+
     def test_leftovers_of_other_settings_are_not_used(self, call, files, unkilled):
         """A killed attempt may have left a tokenizer that was learned otherwise."""
         run = files / "run"
