@@ -47,7 +47,7 @@ RECIPE, TOKENIZER, ENVIRONMENT, CARD = (
     "environment.json",
     "README.md",
 )
-MATTERS = ("machine", "torch", "threads", "ranks", "precision", "device")
+MATTERS = ("machine", "processor", "torch", "regard", "threads", "ranks", "precision", "device")
 """Of the environment: where one differs, a resumed run may round otherwise."""
 
 
