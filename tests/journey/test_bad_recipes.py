@@ -126,6 +126,14 @@ def test_a_finished_run_is_not_overwritten(call, trained):
     assert contents(trained) == before
 
 
+def test_a_preset_over_a_runs_recipe(call, folder, trained):
+    """It would change nothing, as the run's recipe says every size."""
+    done = call("train", trained, "model.preset=base", "--run", "run")
+    assert done.returncode == 2
+    assert "a preset would change nothing" in done.stderr
+    assert not (folder / "run").exists()
+
+
 def test_training_pairs_that_are_too_long_are_counted(call, folder):
     for side in ("source", "target"):
         with (folder / f"train.{side}").open("a") as file:

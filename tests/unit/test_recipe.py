@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import os
+from typing import ClassVar
 
 import jsonschema
 import pytest
@@ -354,7 +355,7 @@ class TestDefaults:
     def test_decoding_keys_and_defaults_are_those_of_the_search(self):
         from regard.decoding import DecodingSpec
 
-        recipe = Recipe.load("demo", ["decoding.beam=5"])
+        recipe = Recipe.load("copy-digits", ["decoding.beam=5", "decoding.strategy=beam"])
         assert as_settings(recipe.decoding, DecodingSpec, where="decoding") == DecodingSpec()
         fields = set(DecodingSpec.__dataclass_fields__) | {"precision"}
         assert set(type(recipe.decoding).model_fields) == fields
@@ -559,3 +560,40 @@ def test_line_of_finds_tables_and_dotted_keys():
     text = "a.b = 1\n\n[c]\nd = { e = 2 }\n[c.f]\n'g' = 3\n"
     for key, line in [("a.b", 1), ("c", 3), ("c.d.e", 4), ("c.f.g", 6), ("c.x", 3), ("z", None)]:
         assert toml.line_of(text, key.split(".")) == line
+
+
+class TestTheCommandLineIsLast:
+    """What it says of every stack reaches each of them, whatever the file says of one."""
+
+    SETTINGS: ClassVar = {
+        "task": "translation",
+        "model": {"preset": "tiny", "encoder": {"num_layers": 3, "layer": {"dropout": 0.3}}},
+        "training": {"max_steps": 1},
+    }
+
+    def stacks(self, *words):
+        config = Recipe.from_settings(self.SETTINGS, words).trial_config()
+        return [
+            (stack.num_layers, stack.layer.dropout) for stack in (config.encoder, config.decoder)
+        ]
+
+    def test_over_the_file(self):
+        assert self.stacks("model.layer.dropout=0.5") == [(3, 0.5), (4, 0.5)]
+        assert self.stacks("model.num_layers=2")[0] == (2, 0.3)
+        assert self.stacks("model.decoder.layer.dropout=0.5")[0] == (3, 0.3)
+
+    def test_beside_each_other_the_stacks_own_key_wins(self):
+        words = ["model.encoder.layer.dropout=0.1", "model.layer.dropout=0.2"]
+        for order in (words, words[::-1]):
+            assert [dropout for _, dropout in self.stacks(*order)] == [0.1, 0.2]
+
+    def test_weights_take_the_place_of_a_preset(self, tmp_path):
+        made = Recipe.from_settings(self.SETTINGS, [f"model.start_from={tmp_path}"])
+        assert "preset" not in made.model
+        back = made.override(["model.preset=base"])
+        assert "start_from" not in back.model
+        both = Recipe.from_settings(
+            self.SETTINGS, ["model.preset=base", f"model.start_from={tmp_path}"]
+        )
+        with pytest.raises(RecipeError, match="exclude each other"):
+            both.trial_config()

@@ -81,6 +81,12 @@ class Recipe(RecipeModel):
             with_absolute_paths(settings, base), overrides, source=Source(name, text)
         )
         made._settled = settled
+        if settled and "preset" in parse_overrides(overrides).get("model", {}):
+            raise RecipeError(
+                "a run's recipe says every size: a preset would change nothing",
+                where="command line: model.preset",
+                hint="use the recipe that the run was trained by, or set the sizes themselves",
+            )
         return made
 
     @classmethod
