@@ -17,6 +17,7 @@ from regard.nn.cache import LayerCache
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.masks import MaskForm, Rule
 from regard.nn.positions.scheme import PositionScheme
+from regard.nn.rows import Rows
 from regard.spec import Fraction, KindSpec, Positive
 
 
@@ -92,12 +93,16 @@ class AttentionContext:
         positions: the scheme whose doors queries, keys and scores pass; None in cross-attention.
         turning: what the scheme's `turn` needs.
         bias: on the scaled scores, [B or 1, H or 1, Tq, Tk].
+        rows: where the tokens stand, if states come without padding, as [1, N, d_model].
+        memory_rows: the same of the memory.
     """
 
     mask: MaskForm
     positions: PositionScheme | None = None
     turning: Any = None
     bias: Tensor | None = None
+    rows: Rows | None = None
+    memory_rows: Rows | None = None
 
 
 class Attention(nn.Module):
@@ -147,35 +152,39 @@ class Attention(nn.Module):
             if cache is not None:
                 key, value = cache.append(key, value)  # [B, Hkv, Tk, d]
         else:
-            query = self._split(self.query(states), self.spec.num_heads)
-            key, value = self._memory_heads(memory, cache)
+            query = self._split(self.query(states), self.spec.num_heads, context.rows)
+            key, value = self._memory_heads(memory, context, cache)
         mixed = self._attend(query, key, value, context)  # [B, H, T, d_value]
-        return cast(Tensor, self.output(mixed.transpose(1, 2).flatten(2)))
+        merged = mixed.transpose(1, 2).flatten(2)  # [B, T, H * d_value]
+        if context.rows is not None:
+            merged = context.rows.pack(merged)  # [1, N, H * d_value]
+        return cast(Tensor, self.output(merged))
 
-    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def project_memory(self, memory: Tensor, rows: Rows | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values [B, Hkv, S, d] of a memory [B, S, d_memory], once a sentence."""
         keys, values = self.key_value(memory)
-        return self._split(keys, self.spec.kv_heads), self._split(values, self.spec.kv_heads)
+        heads = self.spec.kv_heads
+        return self._split(keys, heads, rows), self._split(values, heads, rows)
 
     def _project_self(
         self, states: Tensor, context: AttentionContext
     ) -> tuple[Tensor, Tensor, Tensor]:
         queries, keys, values = self.qkv(states)  # [B, T, heads * width] each
-        query = self._split(queries, self.spec.num_heads)
-        key = self._split(keys, self.spec.kv_heads)
-        value = self._split(values, self.spec.kv_heads)
+        query = self._split(queries, self.spec.num_heads, context.rows)
+        key = self._split(keys, self.spec.kv_heads, context.rows)
+        value = self._split(values, self.spec.kv_heads, context.rows)
         if context.positions is not None:
             query = context.positions.turn(query, context.turning)
             key = context.positions.turn(key, context.turning)
         return query, key, value
 
     def _memory_heads(
-        self, memory: Tensor | None, cache: LayerCache | None
+        self, memory: Tensor | None, context: AttentionContext, cache: LayerCache | None
     ) -> tuple[Tensor, Tensor]:
         if cache is not None and cache.memory is not None:
             return cache.memory
         assert memory is not None, "cross-attention needs a memory, or its keys in the cache"
-        return self.project_memory(memory)
+        return self.project_memory(memory, context.memory_rows)
 
     def _attend(
         self, query: Tensor, key: Tensor, value: Tensor, context: AttentionContext
@@ -190,7 +199,9 @@ class Attention(nn.Module):
         return kernel(query, key, value, mask=mask, scale=self.scale, dropout=dropout, bias=bias)
 
     @staticmethod
-    def _split(states: Tensor, heads: int) -> Tensor:
-        """[B, T, heads * width] → [B, heads, T, width]."""
+    def _split(states: Tensor, heads: int, rows: Rows | None) -> Tensor:
+        """[B, T, heads * width], or [1, N, …] under ``rows``, → [B, heads, T, width]."""
+        if rows is not None:
+            states = rows.spread(states)
         batch, length, width = states.shape
         return states.view(batch, length, heads, width // heads).transpose(1, 2)

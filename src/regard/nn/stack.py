@@ -22,6 +22,7 @@ from regard.nn.masks import Full, Rule, prepare
 from regard.nn.norms import NormSpec, make_norm
 from regard.nn.positions.scheme import PositionScheme, PositionSpec, SchemeSize
 from regard.nn.residual import NormPlacement, Residual
+from regard.nn.rows import find_rows
 from regard.spec import Fraction, Positive
 
 
@@ -177,15 +178,20 @@ class Stack(nn.Module):
         if positions is None:
             positions = torch.arange(states.shape[1], device=states.device)[None]  # [1, T]
         context = self._context(states, mask, positions, cache)
-        over = None if memory is None else self._memory_context(states, memory, cache)
-        states = self.dropout(self.positions.add(states, positions, 0))
+        over = None if memory is None else self._memory_context(states, memory, context, cache)
+        states = self.positions.add(states, positions, 0)
+        if context.rows is not None:
+            states = context.rows.pack(states)  # [1, N, d_model]
+            positions = context.rows.pack_positions(positions)
+        remembered = self._remembered(memory, over)
+        states = self.dropout(states)
         for index, layer in enumerate(self.layers):
             if index > 0:
                 states = self.positions.add(states, positions, index)
             inputs = (
                 states,
                 context,
-                None if memory is None else memory.states,
+                remembered,
                 over,
                 None if cache is None else cache.layers[index],
             )
@@ -193,7 +199,8 @@ class Stack(nn.Module):
                 states = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
             else:
                 states = layer(*inputs)
-        return states if self.norm is None else cast(Tensor, self.norm(states))
+        states = states if self.norm is None else cast(Tensor, self.norm(states))
+        return states if context.rows is None else context.rows.restore(states)
 
     def _context(
         self, states: Tensor, mask: Rule, positions: Tensor, cache: Cache | None
@@ -203,10 +210,11 @@ class Stack(nn.Module):
         form = prepare(rule, queries, offset + queries, device=states.device, offset=offset)
         keys = positions if cache is None or cache.positions is None else cache.positions
         turning, bias = self.positions.prepare(positions), self.positions.bias(positions, keys)
-        return AttentionContext(form, self.positions, turning, bias)
+        rows = find_rows(mask, states) if cache is None else None
+        return AttentionContext(form, self.positions, turning, bias, rows)
 
     def _memory_context(
-        self, states: Tensor, memory: Memory, cache: Cache | None
+        self, states: Tensor, memory: Memory, context: AttentionContext, cache: Cache | None
     ) -> AttentionContext:
         if memory.states is not None:
             keys = memory.states.shape[1]
@@ -214,4 +222,13 @@ class Stack(nn.Module):
             assert cache is not None, "a memory without states needs a cache that holds its keys"
             keys = cache.memory_length
         form = prepare(memory.mask, states.shape[1], keys, device=states.device)
-        return AttentionContext(form)
+        rows = None if memory.states is None else find_rows(memory.mask, memory.states)
+        return AttentionContext(form, rows=context.rows, memory_rows=rows)
+
+    @staticmethod
+    def _remembered(memory: Memory | None, over: AttentionContext | None) -> Tensor | None:
+        """The memory's states [B, S, d_model], or [1, N, d_model] without its padding."""
+        if memory is None or memory.states is None or over is None:
+            return None
+        rows = over.memory_rows
+        return memory.states if rows is None else rows.pack(memory.states)

@@ -56,10 +56,14 @@ class CrossEntropy:
             batch: source_ids [B, S], source_mask [B, S], target_ids [B, T + 1] and
                 target_mask [B, T + 1], start token first, end token last.
         """
+        wanted = batch["target_mask"][:, 1:]  # [B, T], inputs that have a label
         states = cast(Any, model).features(
-            batch["source_ids"], batch["target_ids"][:, :-1], source_mask=batch["source_mask"]
+            batch["source_ids"],
+            batch["target_ids"][:, :-1],
+            source_mask=batch["source_mask"],
+            target_mask=wanted if wanted.device.type == "cpu" else None,  # see regard.nn.rows
         )  # [B, T, d_model]
-        real = batch["target_mask"][:, 1:].flatten().nonzero()[:, 0]  # [N]
+        real = wanted.flatten().nonzero()[:, 0]  # [N]
         labels = batch["target_ids"][:, 1:].flatten()[real]  # [N]
         states = states.flatten(0, 1).index_select(0, real)  # [N, d_model]
         head = cast(Any, model).head

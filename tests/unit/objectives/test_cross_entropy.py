@@ -106,7 +106,7 @@ class Echo(nn.Module):
         self.head = nn.Linear(width, vocab, bias=False).double()
         self.head.weight = self.embedding.weight
 
-    def features(self, source_ids, target_ids, *, source_mask):
+    def features(self, source_ids, target_ids, *, source_mask, target_mask):
         return self.embedding(target_ids)
 
 

@@ -1,0 +1,108 @@
+"""States without padding: where the tokens stand, and a model that leaves padding out."""
+
+import pytest
+import torch
+
+from regard.models import Transformer, TransformerConfig
+from regard.nn import Causal, Full, Padding, kernels, rows
+from regard.nn.rows import find_rows
+
+REAL = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1], [1, 0, 0, 0]]).bool()
+
+
+def test_where_the_tokens_stand():
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    assert found.slots.tolist() == [0, 1, 5, 6, 7, 8]
+    states = torch.randn(3, 4, 2)
+    packed = found.pack(states)
+    assert packed.shape == (1, 6, 2)
+    assert torch.equal(packed[0], states[REAL])
+    assert torch.equal(found.restore(packed), states * REAL[..., None])
+    assert torch.equal(found.spread(packed)[REAL], states[REAL])
+    positions = torch.arange(4)[None]
+    assert found.pack_positions(positions).tolist() == [[0, 1, 1, 2, 3, 0]]
+
+
+@pytest.mark.parametrize("door", ["pack", "spread", "restore"])
+def test_gradients(door):
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    states = torch.randn(3, 4, 2) if door == "pack" else torch.randn(1, 6, 2)
+    states = states.double().requires_grad_()
+    # What padding holds after `spread` is nobody's, so no gradient may come from there.
+    seen = REAL[..., None] if door == "spread" else 1
+    assert torch.autograd.gradcheck(lambda x: getattr(found, door)(x) * seen, states)
+    made = getattr(found, door)(states)
+    (gradient,) = torch.autograd.grad(made, states, torch.ones_like(made))
+    if door == "spread":
+        assert (gradient == 1).all()
+
+
+def test_only_where_it_pays():
+    states = torch.zeros(3, 4, 2)
+    assert find_rows(Full(), states) is None
+    assert find_rows(Causal() & Padding(REAL), states) is None
+    assert find_rows(Padding(torch.zeros_like(REAL)), states) is None
+    assert find_rows(Padding(torch.ones_like(REAL)), states) is None
+    assert find_rows(Padding(REAL[:1]), states) is None
+    assert find_rows(Padding(REAL.to("meta")), states.to("meta")) is None
+    few = torch.ones(1, 16).bool()
+    few[0, -1] = False
+    assert find_rows(Padding(few), torch.zeros(1, 16, 2)) is None
+    few[0, -2] = False
+    assert find_rows(Padding(few), torch.zeros(1, 16, 2)) is not None
+    with kernels.watch(lambda module, weights: None):
+        assert find_rows(Padding(REAL), states) is None
+
+
+def test_not_in_a_compiled_graph(monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert find_rows(Padding(REAL), torch.zeros(3, 4, 2)) is None
+
+
+VARIANTS = {
+    "as it is": {},
+    "pre-norm": {"layer.norm_placement": "pre"},
+    "learned positions": {"positions": "learned"},
+    "shared heads": {"layer.attention.num_kv_heads": 2, "layer.attention.d_value": 5},
+}
+
+
+@pytest.mark.parametrize("kernel", ["dense", "packed", "fused"])
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_gives_the_same_with_and_without_padding(
+    monkeypatch, kernel, variant, checkpointing
+):
+    torch.manual_seed(0)
+    overrides = {
+        "d_model": 16,
+        "num_layers": 2,
+        "layer.feed_forward.d_ff": 24,
+        "layer.dropout": 0.0,
+        "embedding.dropout": 0.0,
+        "max_positions": 32,
+    }
+    config = TransformerConfig.preset(
+        "tiny", vocab_size=23, overrides=overrides | VARIANTS[variant]
+    )
+    model = Transformer(config).double().train()
+    for stack in (model.encoder, model.decoder):
+        stack.gradient_checkpointing = checkpointing
+    source, target = torch.randint(23, (3, 9)), torch.randint(23, (3, 7))
+    source_real = torch.arange(9) < torch.tensor([[9], [2], [4]])
+    target_real = torch.arange(7) < torch.tensor([[3], [7], [1]])
+    results, packed = [], []
+    monkeypatch.setattr(rows, "_take", lambda *a, take=rows._take: packed.append(1) or take(*a))
+    for least in (0.0, 2.0):
+        monkeypatch.setattr(rows, "LEAST_PADDING", least)
+        before = len(packed)
+        with kernels.use(kernel):
+            states = model.features(
+                source, target, source_mask=source_real, target_mask=target_real
+            )
+            kept = states[target_real]
+            gradients = torch.autograd.grad(kept.square().sum(), list(model.encoder.parameters()))
+        results.append([kept, *gradients])
+        assert (len(packed) > before) == (least == 0.0)
+    for without, padded in zip(*results, strict=True):
+        torch.testing.assert_close(without, padded, rtol=1e-10, atol=1e-10)
