@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from regard import corpora
 
@@ -81,6 +82,21 @@ def contents(directory: Path) -> dict[str, bytes]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+TRAIN = ["train", "tiny.toml", "--run", "run"]
+
+
+def check_same(call: Any, run: Path, unkilled: Path) -> str:
+    """Go on; the run ends in the bits of the unkilled one. What it printed."""
+    done = call(*TRAIN, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert bits(run) == bits(unkilled)
+    assert metrics(run) == metrics(unkilled)
+    assert json.loads((run / "best").read_text()) == json.loads((unkilled / "best").read_text())
+    names = {path.name for path in (run / "checkpoints").glob("[!d]*")}  # not damaged-…
+    assert names == {path.name for path in (unkilled / "checkpoints").iterdir()}
+    return str(done.stderr)
 
 
 class Server:

@@ -1,10 +1,14 @@
 import io
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+
+import regard
 
 from ._made import Server, write_files
 
@@ -60,8 +64,6 @@ def files(tmp_path):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """A run that really was trained, of tiny.toml; tests must not change it."""
-    import regard
-
     directory = tmp_path_factory.mktemp("trained")
     write_files(directory)
     more = {
@@ -74,6 +76,41 @@ def trained(tmp_path_factory):
     }
     regard.train(directory / "tiny.toml", more, run=directory / "run")
     return directory / "run"
+
+
+@pytest.fixture(scope="session")
+def unkilled(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("unkilled")
+    write_files(directory)
+    regard.train(directory / "tiny.toml", run=directory / "run")
+    return directory / "run"
+
+
+@pytest.fixture(scope="session")
+def half(tmp_path_factory):
+    """The first eight of the twelve steps, stopped there by Ctrl-C."""
+    directory = tmp_path_factory.mktemp("half")
+    write_files(directory)
+
+    from regard.training import StepDone
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = regard.train(directory / "tiny.toml", run=directory / "run", listeners=[stop])
+    assert (run.result.reason, run.result.step) == ("interrupt", 8)
+    return directory
+
+
+@pytest.fixture
+def halfway(half, tmp_path):
+    """A copy of that, with data of its own."""
+    shutil.copytree(half / "run", tmp_path / "run")
+    write_files(tmp_path)
+    text = (tmp_path / "run" / "recipe.toml").read_text()
+    (tmp_path / "run" / "recipe.toml").write_text(text.replace(str(half), str(tmp_path)))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

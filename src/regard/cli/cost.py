@@ -142,6 +142,12 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     if any(_beyond(row.length, counted) for row in counted.lengths):
         say(f"* longer than model.max_positions = {counted.max_positions:,} allows")
     say(f"a step: {_step_means(found, counted, steps[0]['tokens'])}")
+    _print_memory(counted)
+
+
+def _print_memory(counted: Cost) -> None:
+    from regard.cli.output import print_table
+
     print_table(
         ["training, MB", "weights", "gradients", "masters", "moments", "together"],
         [
