@@ -106,7 +106,9 @@ class Bar:
         if self._evaluations:
             rows.append(self._score_table())
             for sample in self._evaluations[-1].samples[:2]:
-                rows.append(Text(_sample(sample), style="dim"))
+                # On one line each, however long: a display that grows and shrinks cannot be read.
+                text = Text(_sample(sample), style="dim", no_wrap=True, overflow="ellipsis")
+                rows.append(text)
         return Group(*rows)
 
     def _score_table(self) -> Table:
