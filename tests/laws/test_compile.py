@@ -49,7 +49,7 @@ def test_forward_is_one_graph(name, positions, kernel):
         compiled = Compiled(model)
         for length in LENGTHS:
             example = case.padded(case.example(3, length), 2)
-            torch.testing.assert_close(compiled(**example), model(**example))
+            torch.testing.assert_close(real(compiled(**example)), real(model(**example)))
         assert compiled.graphs <= MOST_GRAPHS
 
 
@@ -62,8 +62,10 @@ def test_training_is_one_graph(name):
         compiled = Compiled(model)
         for length in LENGTHS:
             example = case.padded(case.example(3, length), 2)
-            expected = torch.autograd.grad(model(**example).square().sum(), model.parameters())
-            found = torch.autograd.grad(compiled(**example).square().sum(), model.parameters())
+            expected, found = (
+                torch.autograd.grad(real(made).square().sum(), model.parameters())
+                for made in (model(**example), compiled(**example))
+            )
             for ours, theirs in zip(found, expected, strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         assert compiled.graphs <= MOST_GRAPHS
@@ -88,10 +90,15 @@ def test_the_default_compiler_agrees(name):
         compiled = Compiled(model, "inductor")
         for length in LENGTHS:
             example = case.padded(case.example(3, length), 2)
-            made, truth = compiled(**example), model(**example)
+            made, truth = real(compiled(**example)), real(model(**example))
             torch.testing.assert_close(made, truth, rtol=1e-4, atol=1e-5)
     if "cache" in case.family.can and case.family.shape == "encoder-decoder":
         steps_agree(case, "shared", "inductor")
+
+
+def real(made):
+    """Without the two places of padding at the end, whose outputs are anything."""
+    return made[:, :-2] if made.ndim > 2 else made
 
 
 def steps_agree(case, cache, backend):
