@@ -53,6 +53,9 @@ def test_the_whole_way(call, files):
         *("environment.json", "log.txt", "README.md"),
     }
 
+    modes = {path.stat().st_mode for path in (files / "runs").rglob("*.*") if path.is_file()}
+    assert len(modes) == 1  # whoever may read the recipe may read the weights
+
     before = contents(files / "runs" / "first" / "checkpoints")
     done = call("train", "recipe.toml", *small, "--run", "runs/first", "--resume")
     assert done.returncode == 0, done.stderr

@@ -307,5 +307,7 @@ def _fill(directory: Path, files: Mapping[str, Tensors], state: Mapping[str, Any
         sums[path.name] = sha256(path)
     write_json(directory / STATE, state)
     sums[STATE] = sha256(directory / STATE)
+    for name in files:  # safetensors makes files that nobody else may read
+        shutil.copymode(directory / STATE, directory / f"{name}.safetensors")
     write_json(directory / CHECKSUMS, {"format": FORMAT, "sha256": sums})
     sync_directory(directory)
