@@ -50,8 +50,8 @@ class Hypothesis:
 def with_options(spec: DecodingSpec, options: DecodingOptions) -> DecodingSpec:
     """The recipe's decoding with what a call says otherwise.
 
-    A beam given for a recipe that samples asks for beam search; options of sampling ask for
-    sampling, so that a caller need not say ``strategy`` twice.
+    A beam given for a recipe that samples asks for beam search, as several outputs do where the
+    recipe is greedy; options of sampling ask for sampling. So a caller need not say ``strategy``.
 
     Raises:
         InputError: for an unknown option.
@@ -74,6 +74,8 @@ def with_options(spec: DecodingSpec, options: DecodingOptions) -> DecodingSpec:
             changes["strategy"] = "beam"
         elif changes.keys() & {"temperature", "top_k", "top_p", "min_p"}:
             changes["strategy"] = "sample"
+        elif spec.strategy == "greedy" and changes.get("nbest", 1) > 1:
+            changes["strategy"] = "beam"
     strategy = changes.get("strategy", spec.strategy)
     if strategy == "beam" and "nbest" in changes and "beam" not in changes:
         changes["beam"] = max(spec.beam, changes["nbest"])

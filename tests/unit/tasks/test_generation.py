@@ -33,6 +33,13 @@ def test_more_hypotheses_than_the_beam_widen_it():
         with_options(DecodingSpec(), {"nbest": 3, "beam": 2})
 
 
+def test_several_outputs_of_a_greedy_recipe_ask_for_a_beam():
+    spec = with_options(DecodingSpec(strategy="greedy", beam=2), {"nbest": 3})
+    assert (spec.strategy, spec.beam, spec.nbest) == ("beam", 3, 3)
+    with pytest.raises(RegardError, match="3 hypotheses"):
+        with_options(DecodingSpec(), {"nbest": 3, "strategy": "greedy"})
+
+
 def test_an_unknown_option_names_the_nearest():
     with pytest.raises(InputError, match="did you mean 'nbest'"):
         with_options(DecodingSpec(), {"n_best": 3})  # type: ignore[typeddict-unknown-key]
