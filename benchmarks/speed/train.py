@@ -1,0 +1,145 @@
+"""Time regard's training step on the peers' batches: forward, backward, Adam.
+
+Run by hand, or by the peers' ``--versus`` (see run_train.py). The batches come from
+``PEERS_BATCHES`` or ``--batches``; the shape from ``PEERS_SHAPE`` or ``--shape``. The settings
+are the peers': post-norm ReLU layers, one matrix for both embeddings and the head, dropout on
+embeddings and residuals alone, label smoothing 0.1, Adam. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regard.models.transformer import Transformer, TransformerConfig
+from regard.nn import backend, kernels
+from regard.objectives import CrossEntropy
+from regard.training.precision import make_precision
+
+VOCAB = 10_000
+DROPOUT = {"tiny": 0.3, "base": 0.1}
+Batch = dict[str, Tensor]
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(int(os.environ.get("PEERS_THREADS", options.threads)))
+    torch.manual_seed(0)
+    if not options.give_back:
+        backend.keep_heap()
+    batches = load(options.batches)
+    step = make_step(options)
+    with kernels.use(options.kernel) if options.kernel else torch.enable_grad():
+        for _ in range(options.warmup):
+            for batch in batches:
+                step(batch)
+        if options.profile:
+            profile(step, batches)
+            return
+        rates = [window(step, batches, options.seconds) for _ in range(options.windows)]
+    print(
+        json.dumps(
+            {
+                "tokens_per_s": statistics.median(rates),
+                "min": min(rates),
+                "max": max(rates),
+                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=Path, default=os.environ.get("PEERS_BATCHES"))
+    parser.add_argument("--shape", choices=DROPOUT, default=os.environ.get("PEERS_SHAPE", "tiny"))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--attention-dropout", type=float, default=0.0)
+    parser.add_argument("--kernel", help="force one attention kernel")
+    parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=1, help="passes over the batches")
+    parser.add_argument("--windows", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
+    parser.add_argument("--profile", action="store_true", help="where a pass spends its time")
+    return parser.parse_args()
+
+
+def load(path: Path) -> list[Batch]:
+    """The peers' arrays as regard's batches: True in a mask = a real token."""
+    arrays = np.load(path)
+    batches = []
+    for index in range(len(arrays.files) // 2):
+        source = torch.from_numpy(arrays[f"source_{index}"])
+        target = torch.from_numpy(arrays[f"target_{index}"])
+        batches.append(
+            {
+                "source_ids": source,
+                "source_mask": source != 0,
+                "target_ids": target,
+                "target_mask": target != 0,
+            }
+        )
+    return batches
+
+
+def make_step(options: argparse.Namespace):
+    dropout = DROPOUT[options.shape]
+    overrides = {
+        "max_positions": 256,
+        "embedding.dropout": dropout,
+        "layer.dropout": dropout,
+        "layer.attention.dropout": options.attention_dropout,
+    }
+    config = TransformerConfig.preset(options.shape, vocab_size=VOCAB, overrides=overrides)
+    model, objective = Transformer(config).train(), CrossEntropy(0.1)
+    precision = make_precision(options.precision, model)
+    weights = list(precision.trained_weights.values())
+    optimizer = torch.optim.Adam(weights, lr=1e-4, betas=(0.9, 0.98), fused=True)
+
+    def step(batch: Batch) -> float:
+        term = objective(model, batch)["loss"]
+        loss = term.sum / term.count
+        precision.backward(loss)
+        precision.gradients()
+        precision.step(optimizer)
+        return loss.item()
+
+    return step
+
+
+def tokens(batch: Batch) -> int:
+    return int(batch["source_mask"].sum() + batch["target_mask"][:, 1:].sum())
+
+
+def window(step, batches: list[Batch], seconds: float) -> float:
+    """Real source and target tokens a second over whole passes."""
+    done, start = 0, time.perf_counter()
+    while True:
+        for batch in batches:
+            step(batch)
+            done += tokens(batch)
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return done / elapsed
+
+
+def profile(step, batches: list[Batch]) -> None:
+    with torch.profiler.profile() as seen:
+        for batch in batches:
+            step(batch)
+    table = seen.key_averages().table(sort_by="self_cpu_time_total", row_limit=45)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()
