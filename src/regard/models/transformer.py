@@ -23,7 +23,7 @@ from regard.nn.attention import Attention
 from regard.nn.cache import CACHES, DecodingState
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import HeadSpec, LanguageModelHead
-from regard.nn.masks import Causal, Full, Rule, as_rule
+from regard.nn.masks import Causal, Full, Rule, as_rule, keys_only
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Memory, Stack, StackSpec
 from regard.registry import Family
@@ -82,8 +82,8 @@ class TransformerConfig:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     def __post_init__(self) -> None:
-        other = self.target_vocab_size not in (None, self.vocab_size)
-        if self.tie == "all" and other:
+        # Of one size or not: two vocabularies number their tokens differently.
+        if self.tie == "all" and self.target_vocab_size is not None:
             raise RecipeError(
                 "two vocabularies cannot share one embedding",
                 where="model.tie",
@@ -178,7 +178,7 @@ class Transformer(nn.Module):
         """What cross-attention reads: states [B, S, d_model] and where they are real."""
         mask = as_rule(source_mask)
         embedded = self.source_embedding(source_ids)  # [B, S, d_model]
-        return Memory(self.encoder(embedded, mask=mask), mask)
+        return Memory(self.encoder(embedded, mask=mask), keys_only(mask))
 
     def start(
         self,

@@ -177,6 +177,22 @@ def as_rule(mask: Tensor | Rule | None) -> Rule:
     return Padding(mask)
 
 
+def keys_only(rule: Rule) -> Rule:
+    """A rule of an encoder's own tokens, as queries of another sequence may use it.
+
+    Raises:
+        InputError: it asks for the query's slot, which in cross-attention is another text's.
+    """
+    if isinstance(rule, Full | Padding):
+        return rule
+    raise InputError(
+        f"{type(rule).__name__} tells queries apart by their slot: cross-attention, whose queries "
+        "are another text's, cannot follow it",
+        where="source_mask",
+        hint="hand over a bool mask, or encode each text in a row of its own",
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class MaskForm:
     """A rule made ready for a kernel, once for all layers of a stack.

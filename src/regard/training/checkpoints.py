@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -240,7 +241,7 @@ class CheckpointStore:
 
     def prune(self) -> None:
         """Delete what need not stay: see ``keep``."""
-        there = self.all()
+        there = self._readable()  # a damaged one is nobody's to delete
         best = self.best()
         rhythm = [one.step for one in there if one.state().get("rhythm", True)]
         stay = {*rhythm[-self.keep :], there[-1].step if there else -1, best.step if best else -1}
@@ -252,6 +253,15 @@ class CheckpointStore:
             raise CheckpointError(
                 f"cannot be removed: {error.strerror}", where=str(error.filename)
             ) from error
+
+    def _readable(self) -> list[Checkpoint]:
+        """Those whose state can be read, oldest first."""
+        found = []
+        for one in self.all():
+            with suppress(CheckpointError):
+                one.state()
+                found.append(one)
+        return found
 
     def to_average(self, count: int, which: Literal["last", "best"] = "last") -> list[Checkpoint]:
         """The last checkpoints on the rhythm (and the run's last), or the best by their scores.

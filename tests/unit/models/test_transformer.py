@@ -199,7 +199,7 @@ def test_a_text_that_is_too_long():
 def test_two_vocabularies_cannot_be_one_matrix():
     with pytest.raises(RecipeError, match=r"model\.tie(.|\n)*target"):
         TransformerConfig(vocab_size=10, target_vocab_size=11)
-    TransformerConfig(vocab_size=10, target_vocab_size=10)
+    TransformerConfig(vocab_size=10, target_vocab_size=11, tie="target")
 
 
 def test_settings_reach_their_stack():

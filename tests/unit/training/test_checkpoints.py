@@ -226,3 +226,11 @@ def test_the_moving_average_is_its_formula() -> None:
         assert torch.equal(weight, average.average["w"])
     assert weight.tolist() == [199.0, 199.0]
     assert refreshed == [average.average["w"][0].item(), 199.0]
+
+
+def test_an_old_damaged_checkpoint_stops_no_later_save(tmp_path):
+    store = filled(tmp_path, 1, 2, 3, keep=2)
+    (store.all()[0].path / "state.json").write_text("{")
+    store.save(4, tensors(4.0), {"rhythm": True})
+    store.prune()
+    assert [one.step for one in store.all()] == [2, 3, 4]  # 2 is damaged: nobody's to delete
