@@ -79,7 +79,7 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
         return "fused"
     if bias is not None:
         return "packed"
-    few = query.shape[2] <= FEW_QUERIES < key.shape[2] and not query.requires_grad
+    few = query.shape[2] <= FEW_QUERIES and not query.requires_grad
     return "fused" if few or key.shape[2] > LONGEST_PACKED else "packed"
 
 
