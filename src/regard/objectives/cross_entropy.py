@@ -107,8 +107,8 @@ class _Chunked(torch.autograd.Function):
     """Gradients of a chunk are made in the forward pass; the backward pass only scales them.
 
     With p = softmax(logits) and y the label's one-hot row, the gradient of the loss by the logits
-    is p - (1 - ε) y - ε/V. Only p is a full matrix: the other two go into the gradients of states
-    and weight as a gathered row and a mean.
+    is p - (1 - ε) y - ε/V. The last term is the same everywhere, and goes into the gradients of
+    states and weight as a mean.
     """
 
     @staticmethod
@@ -122,17 +122,20 @@ class _Chunked(torch.autograd.Function):
     ) -> Sums:
         wide = torch.promote_types(states.dtype, torch.float32)
         by_states, by_weight, by_bias = _room(ctx, states, weight, bias, wide)
-        log_z = states.new_empty(len(labels), 1, dtype=wide)
-        label_logits = torch.empty_like(log_z)
+        nll = states.new_zeros((), dtype=wide)
+        sum_log_z = torch.zeros_like(nll)
         at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["other"])
         rows = max(FEWEST_ROWS, at_once // (weight.shape[0] * weight.itemsize))
         room = states.new_empty(min(rows, len(states)), len(weight))
         for start in range(0, len(states), rows):
             end = min(start + rows, len(states))
             part, wanted = states[start:end], labels[start:end, None]
-            p, label_logits[start:end], log_z[start:end] = _softmax(
+            p, label_p, label_logits, log_z = _softmax(
                 part, weight, bias, wanted, room[: end - start]
             )
+            nll += (log_z - label_logits).sum()
+            sum_log_z += log_z.sum()
+            p.scatter_(1, wanted, (label_p - (1.0 - smoothing)).to(p.dtype))
             if by_states is not None:
                 torch.mm(p, weight, out=by_states[start:end])
             if by_weight is not None:
@@ -140,20 +143,16 @@ class _Chunked(torch.autograd.Function):
             if by_bias is not None:
                 by_bias += p.sum(dim=0, dtype=wide)
         mean_row = weight.mean(dim=0, dtype=wide)  # [d_model]
-        mean_logits = states.sum(dim=0, dtype=wide) @ mean_row
+        sum_states = states.sum(dim=0, dtype=wide)
+        mean_logits = sum_states @ mean_row
         if bias is not None:
             mean_logits = mean_logits + bias.mean(dtype=wide) * len(labels)
-        nll = (log_z - label_logits).sum()
-        loss = nll * (1.0 - smoothing) + (log_z.sum() - mean_logits) * smoothing
+        loss = nll * (1.0 - smoothing) + (sum_log_z - mean_logits) * smoothing
         if by_states is not None:
-            by_states.sub_(weight.index_select(0, labels), alpha=1.0 - smoothing)
             by_states.sub_((mean_row * smoothing).to(states.dtype))
         if by_weight is not None:
-            by_weight.index_add_(0, labels, states.to(wide), alpha=smoothing - 1.0)
-            by_weight.sub_(states.sum(dim=0, dtype=wide), alpha=smoothing / len(weight))
+            by_weight.sub_(sum_states, alpha=smoothing / len(weight))
         if by_bias is not None:
-            ones = torch.ones_like(labels, dtype=wide)
-            by_bias.index_add_(0, labels, ones, alpha=smoothing - 1.0)
             by_bias.sub_(len(labels) * smoothing / len(weight))
         ctx.save_for_backward(by_states, by_weight, by_bias)
         ctx.dtypes = (states.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype)
@@ -180,11 +179,13 @@ def _room(
 
 def _softmax(
     states: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, room: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Softmax [n, V] of the logits, made in ``room``; the labels' logits and log Z, [n, 1] each.
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Softmax [n, V] of the logits, made in ``room``; the labels' p and logits, log Z: [n, 1] each.
 
     log Z comes from one entry, logit - log p, which saves a pass over the logits; rows whose
-    label is so improbable that p is rounded to nothing are done again the long way.
+    label is so improbable that p is rounded to nothing are done again the long way. A probable
+    label's own p is what the others leave: in bfloat16 0.998 and all above are one number, but
+    the gradient is their distance from 1.
     """
     if bias is None:
         torch.mm(states, weight.t(), out=room)
@@ -194,13 +195,16 @@ def _softmax(
     label_logits = room.gather(1, wanted).to(wide)
     in_place = room if room.device.type == "cpu" else None
     p = torch.softmax(room, dim=1, out=in_place)
-    label_p = p.gather(1, wanted)
-    log_z = label_logits - label_p.to(wide).log()
+    label_p = p.gather(1, wanted).to(wide)
+    if p.dtype != wide:
+        others = p.sum(dim=1, keepdim=True, dtype=wide) - label_p
+        label_p = torch.where(label_p > 0.5, 1.0 - others, label_p)
+    log_z = label_logits - label_p.log()
     lost = label_p[:, 0] < torch.finfo(p.dtype).smallest_normal
     if bool(lost.any()):
         logits = F.linear(states[lost], weight, bias).to(wide)
         log_z[lost] = logits.logsumexp(dim=1, keepdim=True)
-    return p, label_logits, log_z
+    return p, label_p, label_logits, log_z
 
 
 def _add_product(total: Tensor, p: Tensor, states: Tensor) -> None:

@@ -72,6 +72,26 @@ def test_narrow_types_stay_near_float64(dtype, tolerance):
         assert (ours.double() - exact).norm() <= tolerance * exact.norm()
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gradients_of_confident_tokens_in_bfloat16(smoothing):
+    """Where p is nearly 1, what counts is its distance from 1."""
+    torch.manual_seed(0)
+    vocab, width, rows = 2000, 128, 512
+    weight = torch.randn(vocab, width) * width**-0.5
+    labels = torch.randint(vocab, (rows,))
+    states = weight[labels] * 14 + torch.randn(rows, width)
+    narrow = [x.bfloat16().requires_grad_() for x in (states, weight)]
+    wide = [x.detach().double().requires_grad_() for x in narrow]
+    gradients = []
+    for path, leaves in ((chunked_loss, narrow), (plain_loss, narrow), (plain_loss, wide)):
+        loss, nll = path(*leaves, None, labels, smoothing)
+        gradients.append(torch.autograd.grad(loss, leaves))
+    assert nll.item() / rows < 0.05
+    for ours, plain, truth in zip(*gradients, strict=True):
+        error = (ours.double() - truth).norm() / truth.norm()
+        assert error < 1.5 * (plain.double() - truth).norm() / truth.norm() + 1e-3
+
+
 @pytest.mark.parametrize("size", [60.0, 1e4])
 def test_confident_logits_stay_finite(size):
     states = torch.eye(3).requires_grad_()
