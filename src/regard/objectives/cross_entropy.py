@@ -135,7 +135,7 @@ class _Chunked(torch.autograd.Function):
             )
             nll += (log_z - label_logits).sum()
             sum_log_z += log_z.sum()
-            p.scatter_(1, wanted, (label_p - (1.0 - smoothing)).to(p.dtype))
+            _put(p, wanted, label_p - (1.0 - smoothing))
             if by_states is not None:
                 torch.mm(p, weight, out=by_states[start:end])
             if by_weight is not None:
@@ -182,6 +182,8 @@ def _softmax(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Softmax [n, V] of the logits, made in ``room``; the labels' p and logits, log Z: [n, 1] each.
 
+    What stands in place of the labels' p is left open.
+
     log Z comes from one entry, logit - log p, which saves a pass over the logits; rows whose
     label is so improbable that p is rounded to nothing are done again the long way. A probable
     label's own p is what the others leave: in bfloat16 0.998 and all above are one number, but
@@ -197,7 +199,7 @@ def _softmax(
     p = torch.softmax(room, dim=1, out=in_place)
     label_p = p.gather(1, wanted).to(wide)
     if p.dtype != wide:
-        others = p.sum(dim=1, keepdim=True, dtype=wide) - label_p
+        others = _put(p, wanted, torch.zeros_like(label_p)).sum(dim=1, keepdim=True).to(wide)
         label_p = torch.where(label_p > 0.5, 1.0 - others, label_p)
     log_z = label_logits - label_p.log()
     lost = label_p[:, 0] < torch.finfo(p.dtype).smallest_normal
@@ -205,6 +207,12 @@ def _softmax(
         logits = F.linear(states[lost], weight, bias).to(wide)
         log_z[lost] = logits.logsumexp(dim=1, keepdim=True)
     return p, label_p, label_logits, log_z
+
+
+def _put(p: Tensor, wanted: Tensor, values: Tensor) -> Tensor:
+    """Write values [n, 1] into p [n, V] at the labels; by far faster than `scatter_`."""
+    rows = torch.arange(len(p), device=p.device)
+    return p.index_put_((rows, wanted[:, 0]), values[:, 0].to(p.dtype))
 
 
 def _add_product(total: Tensor, p: Tensor, states: Tensor) -> None:
