@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import resource
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from regard.errors import RegardError
 from regard.load import open_task, start_weights
 from regard.recipe import Recipe
 from regard.run import Run
-from regard.training import Ranks, choose_device
+from regard.training import Ranks, choose_device, make_precision
 from regard.workflow import (
     Ready,
     build_model,
@@ -95,14 +95,15 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
             yield Row("weights", line)
     device = choose_device(settings.device)
     model.to(device).train()
+    make_precision(settings.precision, model)
     batch = splits.train.micro_batch(0, splits.train.worst(0))
-    begun, before = time.perf_counter(), _peak(device)
+    begun, before = time.perf_counter(), _peak(device, reset=True)
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
     seconds, after = time.perf_counter() - begun, _peak(device)
     shape = " and ".join(f"{tuple(v.shape)}" for k, v in batch.items() if k.endswith("_ids"))
     yield Row(
         "worst batch",
-        f"{shape}: {seconds:.2f} s, {max(after - before, 0):,.0f} MB more than before it, "
+        f"{shape}: {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
     )
     blind = math.log(_classes(model))
@@ -154,9 +155,20 @@ def _classes(model: nn.Module) -> int:
     return int(head.weight.shape[0])
 
 
-def _peak(device: torch.device) -> float:
-    """Largest memory so far, in MB."""
+def _peak(device: torch.device, *, reset: bool = False) -> float:
+    """Largest memory so far in MB; with ``reset``, what is held now, and the count begins anew."""
     if device.type == "cuda":
+        if reset:
+            torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.max_memory_allocated(device) / 1e6
+    with suppress(OSError, StopIteration):  # Linux
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1e3
+    try:
+        import resource
+    except ImportError:  # Windows
+        return math.nan
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)

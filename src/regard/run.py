@@ -37,6 +37,7 @@ from regard.training import (
     mean_weights,
     weights_for_use,
 )
+from regard.training.checkpoints import EMA
 from regard.training.files import write_json, write_text
 
 FORMAT = 1
@@ -328,11 +329,16 @@ class Run:
     ) -> tuple[dict[str, Tensor], list[int]]:
         """The mean of the last or best checkpoints' weights, and the steps it is of.
 
+        Where they hold moving averages, the mean is of these.
+
         Raises:
             CheckpointError: there is none, or one is damaged.
         """
         chosen = self.store.to_average(count, which)
-        return mean_weights(chosen), [one.step for one in chosen]
+        tensors = mean_weights(chosen)
+        if all(one.has(EMA) for one in chosen):
+            tensors.update(mean_weights(chosen, EMA))
+        return tensors, [one.step for one in chosen]
 
     def load_weights(self, model: nn.Module, which: int | str = "auto") -> str:
         """Put `weights` into a model, every tensor in its place; says in words which they are.

@@ -40,6 +40,25 @@ class Within:
         return f"it should be at least {self.least:g}{above}"
 
 
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """The name of a kind in a registry group, noted at its type.
+
+    Attributes:
+        group: e.g. ``norms``.
+    """
+
+    group: str
+
+    def fault(self, value: str) -> str | None:
+        """What is wrong with a name, or None."""
+        names = registry.names(self.group)
+        if value in names or registry.plugin(self.group, value) is not None:
+            return None
+        near = nearest(value, names)
+        return (f"did you mean {near!r}? " if near else "") + f"known: {', '.join(names)}"
+
+
 Positive = Annotated[int, Within(1)]
 Fraction = Annotated[float, Within(0, below=1)]
 
@@ -135,17 +154,17 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         checked = _adapter(hint).validate_python(value)
     except ValueError as error:
         raise RecipeError(f"{value!r} does not fit: {_reason(error)}", where=where) from None
-    for within in _ranges(hint):
-        if checked is not None and (fault := within.fault(checked)):
+    for note in _notes(hint):
+        if checked is not None and (fault := note.fault(checked)):
             raise RecipeError(f"{value!r} does not fit: {fault}", where=where)
     return checked
 
 
-def _ranges(hint: Any) -> list[Within]:
-    """Ranges noted at a type, or at a member of a union."""
-    noted = [note for note in getattr(hint, "__metadata__", ()) if isinstance(note, Within)]
+def _notes(hint: Any) -> list[Any]:
+    """What is noted at a type, or at a member of a union: `Within` and `Known`."""
+    noted = [note for note in getattr(hint, "__metadata__", ()) if hasattr(note, "fault")]
     inner = () if get_origin(hint) is Annotated else get_args(hint)
-    return noted + [within for part in inner for within in _ranges(part)]
+    return noted + [note for part in inner for note in _notes(part)]
 
 
 @cache

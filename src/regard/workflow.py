@@ -274,7 +274,7 @@ def evaluator(task: Any, splits: Splits, settings: TrainingSettings) -> ModelEva
     if splits.valid is None:
         return None
     objective, valid = task.objective(), splits.valid
-    decodes = settings.evaluation.metric not in ("loss", "nll", "perplexity")
+    decodes = settings.evaluation.metric in task.metrics
     samples = settings.evaluation.samples
 
     def evaluate(model: nn.Module) -> Report:

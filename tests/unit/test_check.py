@@ -28,8 +28,28 @@ def test_everything_in_order(folder, tmp_path, monkeypatch):
     assert "cpu, float32, 1 threads" in seen["machine"]
     assert "as it should be" in seen["first loss"]
     assert seen["save, load, decode, score"].startswith("3 texts: BLEU ")
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not list((tmp_path / "tmp").glob("regard-*"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_worst_batch_is_tried_as_training_will(folder, monkeypatch):
+    def build(*arguments):
+        made.append(usual(*arguments))
+        return made[-1]
+
+    made = []
+    usual = module.build_model
+    monkeypatch.setattr(module, "build_model", build)
+    found = rows("tiny.toml", ["training.precision=bfloat16"])
+    assert "cpu, bfloat16" in found["machine"]
+    assert next(made[0].parameters()).dtype == torch.bfloat16
+    assert "as it should be" in found["first loss"]
+
+
+def test_a_score_that_nobody_gives(folder):
+    with pytest.raises(RecipeError, match=r"evaluation\.metric.*'bleau'") as caught:
+        rows("tiny.toml", ["evaluation.metric=bleau"])
+    assert "did you mean 'bleu'?" in str(caught.value)
 
 
 def test_one_error_ends_it(folder):

@@ -147,6 +147,11 @@ def test_a_moving_average_is_meant_where_there_is_one(tmp_path: Path) -> None:
     weights = {"model": {"weight": torch.zeros(2, 3)}, "ema": {"weight": torch.ones(2, 3)}}
     run.store.save(5, weights, {})
     assert torch.equal(run.weights()[0]["weight"], torch.ones(2, 3))
+    weights["ema"]["weight"] = torch.full((2, 3), 3.0)
+    run.store.save(10, weights, {})
+    mean, steps = run.average(2)
+    assert steps == [5, 10]
+    assert torch.equal(mean["weight"], torch.full((2, 3), 2.0))
 
 
 def test_a_run_without_a_checkpoint_says_so(tmp_path: Path) -> None:

@@ -33,7 +33,12 @@ class TokenEmbedding(nn.Module):
 
     With scaling, states then start with variance 1, and a head tied to the same matrix gives
     logits of variance about 1.
+
+    Attributes:
+        looks_up: rows are taken from it; optimizers treat such weights apart.
     """
+
+    looks_up = True
 
     def __init__(self, vocab_size: int, d_model: int, *, scale: bool = True) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from regard import registry
 from regard.nn.dropout import Dropout
 from regard.nn.linear import Linear
-from regard.spec import Fraction, Positive
+from regard.spec import Fraction, Known, Positive
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -32,9 +32,9 @@ class FeedForwardSpec:
         bias: whether the linear maps have one.
     """
 
-    kind: str = "plain"
+    kind: Annotated[str, Known("feed_forwards")] = "plain"
     d_ff: Positive = 2048
-    activation: str = "relu"
+    activation: Annotated[str, Known("activations")] = "relu"
     dropout: Fraction = 0.0
     bias: bool = True
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard import registry
-from regard.spec import Within
+from regard.spec import Known, Within
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class NormSpec:
         bias: whether a shift is learned beside the scale.
     """
 
-    kind: str = "layernorm"
+    kind: Annotated[str, Known("norms")] = "layernorm"
     eps: Annotated[float, Within(0)] = 1e-5
     bias: bool = True
 

@@ -37,6 +37,7 @@ class CrossEntropy:
     """
 
     decomposable = True
+    terms = ("loss", "nll")
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         if not 0.0 <= label_smoothing < 1.0:

@@ -169,6 +169,7 @@ class Recipe(RecipeModel):
         self.trial_config()
         self._check_objective()
         self._check_task()
+        self._check_metric()
 
     def trial_config(self) -> Any:
         """The family's config, with a stand-in for what only the data can say."""
@@ -332,10 +333,27 @@ class Recipe(RecipeModel):
                     else f"known: {', '.join(known)}",
                 )
 
+    def _check_metric(self) -> None:
+        """What says which checkpoint is best is a score of the task or a term of the objective."""
+        terms = getattr(registry.kind("objectives", self.objective.kind), "terms", None)
+        if terms is None:  # a plug-in that does not say
+            return
+        metric, watched = self.evaluation.metric, {*terms}
+        if "nll" in watched:
+            watched.add("perplexity")
+        known = [*sorted(watched), *registry.task(self.task).metrics]
+        if metric not in known:
+            near = registry.nearest(metric, known)
+            raise RecipeError(
+                f"there is no score {metric!r} in {self.task}",
+                where=self._source.place(("evaluation", "metric")),
+                hint=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(known)}",
+            )
+
     def _check_task(self) -> None:
         """A key that the task would not read is an error."""
         task = registry.task(self.task)
-        known = tuple(getattr(task, "data_keys", ()))
+        known = task.data_keys
         unread: list[tuple[str, ...]] = [
             ("data", split, key)
             for split in SPLITS
@@ -343,7 +361,7 @@ class Recipe(RecipeModel):
             if key not in known
         ]
         for key in ("augmentation", "mixture"):
-            if getattr(self, key) is not None and key not in getattr(task, "uses", ()):
+            if getattr(self, key) is not None and key not in task.uses:
                 unread.append((key,))
         if unread:
             known = (*Split.model_fields, *known)

@@ -81,10 +81,21 @@ class Splits:
 
 
 class Task(Protocol):
-    """One task under one recipe."""
+    """One task under one recipe.
+
+    Attributes:
+        name: the registry's.
+        family: the usual one.
+        metrics: names of the scores that `score` gives.
+        data_keys: keys of a split that only this task reads.
+        uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
+    """
 
     name: ClassVar[str]
     family: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    data_keys: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, recipe: Recipe) -> None: ...
 
@@ -105,7 +116,12 @@ class Task(Protocol):
         ...
 
     def evaluate(
-        self, model: nn.Module, data: Mapping[str, Any] | None = None, *, samples: int = 0
+        self,
+        model: nn.Module,
+        data: Mapping[str, Any] | None = None,
+        *,
+        samples: int = 0,
+        resamples: int = 0,
     ) -> Evaluation:
         """Decode and score: the recipe's validation data, or other data in its words."""
         ...
@@ -137,6 +153,10 @@ class Task(Protocol):
         self, examples: Examples, outputs: Sequence[str], others: Sequence[str]
     ) -> Sequence[Comparison]:
         """Whether ``outputs`` are better than another run's, by a paired test."""
+        ...
+
+    def check_tokenizer(self, count: int) -> str:
+        """Whether texts of the training data come back as they went in; says how many of them."""
         ...
 
     def show(self, model: nn.Module, count: int) -> Sequence[Sample]:

@@ -39,7 +39,7 @@ from regard.decoding import DecodingSpec
 from regard.errors import DataError, RunError
 from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
-from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits
+from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
 from regard.tasks.translator import Translator
 
 COLUMNS = ("source", "target")
@@ -47,12 +47,12 @@ TOKENIZER, SOURCE_TOKENIZER = "tokenizer.json", "tokenizer.source.json"
 DEFAULT_BATCH_TOKENS = 4096
 
 
-class Translation:
+class Translation(Task):
     """The task under one recipe; see `regard.tasks.task.Task`."""
 
     name: ClassVar[str] = "translation"
     family: ClassVar[str] = "transformer"
-    data_keys: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match")
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe

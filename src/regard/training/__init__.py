@@ -17,6 +17,7 @@ from regard.training.events import (
 )
 from regard.training.loop import train
 from regard.training.objective import Objective, Source
+from regard.training.precision import make_precision
 from regard.training.progress import Result, higher_is_better
 from regard.training.settings import (
     CheckpointSettings,
@@ -59,6 +60,7 @@ __all__ = [
     "higher_is_better",
     "join",
     "load_weights",
+    "make_precision",
     "mean_weights",
     "settle",
     "train",

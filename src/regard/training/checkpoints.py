@@ -266,6 +266,8 @@ class CheckpointStore:
     def to_average(self, count: int, which: Literal["last", "best"] = "last") -> list[Checkpoint]:
         """The last checkpoints on the rhythm (and the run's last), or the best by their scores.
 
+        Scores of another metric than the newest score's do not compare, and are left out.
+
         Raises:
             CheckpointError: there is none, or one is damaged.
         """
@@ -273,6 +275,8 @@ class CheckpointStore:
         states = {one.step: one.state() for one in there}
         if which == "best":
             scored = [one for one in there if states[one.step].get("value") is not None]
+            metric = states[scored[-1].step].get("metric") if scored else None
+            scored = [one for one in scored if states[one.step].get("metric") == metric]
             sign = -1 if any(states[one.step].get("higher_is_better") for one in scored) else 1
             scored.sort(key=lambda one: sign * float(states[one.step]["value"]))
             chosen = sorted(scored[:count], key=lambda one: one.step)

@@ -29,7 +29,8 @@ def make_optimizer(
         weights: by the parameter's name.
         layer_decay: see `layer_scales`.
     """
-    scales = layer_scales(model, weights, layer_decay)
+    tables = lookup_tables(model)
+    scales = layer_scales(weights, tables, layer_decay)
     undecayed = not_decayed(model)
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in weights.items():
@@ -58,22 +59,24 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def not_decayed(model: nn.Module) -> set[str]:
-    """Names of norms, biases and embeddings: all vectors, and what an embedding holds."""
+def lookup_tables(model: nn.Module) -> set[str]:
+    """Names of embeddings, of tokens or positions: the weights of modules with ``looks_up``."""
     tables = {
         id(parameter)
         for module in model.modules()
-        if isinstance(module, nn.Embedding) or "Embedding" in type(module).__name__
+        if isinstance(module, nn.Embedding) or getattr(module, "looks_up", False)
         for parameter in module.parameters(recurse=False)
     }
-    return {
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.ndim < 2 or id(parameter) in tables
-    }
+    return {name for name, parameter in model.named_parameters() if id(parameter) in tables}
 
 
-def layer_scales(model: nn.Module, names: Iterable[str], decay: float) -> dict[str, float]:
+def not_decayed(model: nn.Module) -> set[str]:
+    """Names of norms, biases and embeddings: all vectors, and the tables."""
+    vectors = {name for name, parameter in model.named_parameters() if parameter.ndim < 2}
+    return vectors | lookup_tables(model)
+
+
+def layer_scales(names: Iterable[str], tables: set[str], decay: float) -> dict[str, float]:
     """What each parameter's learning rate is multiplied by.
 
     The last of a stack's n layers learns at ``decay`` times the rate of what stands above it, the
@@ -94,7 +97,7 @@ def layer_scales(model: nn.Module, names: Iterable[str], decay: float) -> dict[s
         if match:
             scales[name] = decay ** (heights[match[1]] - int(match[2]))
         else:
-            scales[name] = decay ** (tallest + 1) if "embedding" in name.lower() else 1.0
+            scales[name] = decay ** (tallest + 1) if name in tables else 1.0
     return scales
 
 

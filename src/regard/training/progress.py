@@ -10,12 +10,16 @@ from typing import Any
 
 from regard.errors import RecipeError
 
-LOWER_IS_BETTER = ("loss", "nll", "perplexity", "error")
+LOWER_IS_BETTER = {"loss", "nll", "perplexity", "error", "wer", "cer"}
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of a metric is better; losses, perplexities and errors want less."""
-    return not any(word in metric for word in LOWER_IS_BETTER)
+    """Whether a larger value of a metric is better; losses, perplexities and errors want less.
+
+    Args:
+        metric: words joined by ``_``, one of which may be one of `LOWER_IS_BETTER`.
+    """
+    return LOWER_IS_BETTER.isdisjoint(metric.split("_"))
 
 
 @dataclass
@@ -91,6 +95,7 @@ class Progress:
         evaluated: the step that was last evaluated; -1 before the first time.
         scores: of that evaluation.
         best_step, best_value: of the run's best evaluation; the step is -1 before there is one.
+        metric: that they were judged by; another one begins anew.
         stale: evaluations since the best.
         skipped: steps left out because a float16 gradient overflowed.
         tokens: real ones trained on.
@@ -104,6 +109,7 @@ class Progress:
     scores: dict[str, float] = field(default_factory=dict)
     best_step: int = -1
     best_value: float = 0.0
+    metric: str = ""
     stale: int = 0
     skipped: int = 0
     tokens: int = 0
@@ -128,6 +134,9 @@ class Progress:
                 hint=f"it gives: {', '.join(scores)}",
             )
         self.evaluated, self.scores = self.step, dict(scores)
+        if self.metric and self.metric != metric:  # values of two metrics do not compare
+            self.best_step, self.stale = -1, 0
+        self.metric = metric
         if self.step == 0:
             return False
         value = scores[metric]

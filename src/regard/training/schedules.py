@@ -51,17 +51,17 @@ def inverse_sqrt(settings: ScheduleSettings, horizon: int | None) -> Schedule:
 
 
 def cosine(settings: ScheduleSettings, horizon: int | None) -> Schedule:
-    """Linear to the peak, then half a cosine down to 0 at the end of the run."""
+    """Linear to the peak, then half a cosine, which comes to 0 after the last step."""
     return _warm(settings, horizon, lambda share: 0.5 * (1.0 + math.cos(math.pi * share)))
 
 
 def linear(settings: ScheduleSettings, horizon: int | None) -> Schedule:
-    """Linear to the peak, then linear down to 0 at the end of the run."""
+    """Linear to the peak, then a line that comes to 0 after the last step."""
     return _warm(settings, horizon, lambda share: 1.0 - share)
 
 
 def wsd(settings: ScheduleSettings, horizon: int | None) -> Schedule:
-    """Warm-up, stable, decay: the peak until the last fifth of the run, then linear down to 0."""
+    """Warm-up, stable, decay: the peak until the last fifth of the run, then a line to 0 after it."""
     return _warm(settings, horizon, lambda share: min(1.0, (1.0 - share) / DECAY_SHARE), whole=True)
 
 
@@ -87,7 +87,7 @@ def _warm(
         )
     warmup = min(settings.warmup_steps, horizon)
     start = 0 if whole else warmup
-    length = max(horizon - start, 1)
+    length = horizon - start + 1  # no step is made at rate 0
 
     def rate(step: int) -> float:
         if step < warmup:

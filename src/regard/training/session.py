@@ -119,7 +119,7 @@ class Session:
     def _state(self, reason: str) -> dict[str, Any]:
         settings, progress = self.settings, self.progress
         scored = progress.evaluated == progress.step and progress.step > 0
-        metric = settings.evaluation.metric
+        metric = progress.metric
         return {
             "progress": progress.to_json(),
             "precision": {"name": settings.precision, **self.precision.state()},
@@ -134,8 +134,8 @@ class Session:
 
     def _mark_best(self) -> None:
         assert self.store is not None
-        metric = self.settings.evaluation.metric
-        self.store.mark_best(self.progress.best_step, metric, self.progress.best_value)
+        progress = self.progress
+        self.store.mark_best(progress.best_step, progress.metric, progress.best_value)
 
     # Going on
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regard.errors import CheckpointError
-from regard.training.checkpoints import Checkpoint
+from regard.training.checkpoints import EMA, Checkpoint
 from regard.training.distributed import Ranks
 
 Tensors = dict[str, Tensor]
@@ -107,6 +107,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], where: str) ->
 def weights_for_use(checkpoint: Checkpoint) -> Tensors:
     """A checkpoint's moving average where it has one, else its weights."""
     tensors = checkpoint.tensors()
-    if checkpoint.has("ema"):
-        tensors.update(checkpoint.tensors("ema"))
+    if checkpoint.has(EMA):
+        tensors.update(checkpoint.tensors(EMA))
     return tensors

@@ -195,6 +195,15 @@ def test_the_mean_of_the_best(tmp_path: Path) -> None:
     assert [one.step for one in store.to_average(2, "best")] == [10, 20]
 
 
+def test_scores_of_two_metrics_do_not_compare(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    for step, metric, value in ((1, "loss", 2.0), (2, "bleu", 30.0), (3, "bleu", 20.0)):
+        state = {"metric": metric, "value": value, "higher_is_better": metric == "bleu"}
+        store.save(step, tensors(float(step)), state)
+    assert [one.step for one in store.to_average(1, "best")] == [2]
+    assert [one.step for one in store.to_average(9, "best")] == [2, 3]
+
+
 def test_averaging_sums_in_float64(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "checkpoints")
     values = [torch.rand(1000) for _ in range(3)]

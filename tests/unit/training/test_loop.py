@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,24 @@ def test_patience(metric: str, scores: list[float], stop: int, best: int) -> Non
         max_steps=100,
     )
     assert (result.step, result.reason, result.best_step) == (stop, "patience", best)
+
+
+def test_another_metric_begins_anew(tmp_path: Path) -> None:
+    def scores(model: object) -> dict[str, float]:
+        return {"loss": next(losses), "bleu": next(bleus)}
+
+    losses, bleus = iter([9.0, 1.0, 2.0, 9.0, 9.0]), iter([0.0, 5.0, 9.0, 3.0, 4.0])
+    rhythm = EvaluationSettings(every_steps=5)
+    store = CheckpointStore(tmp_path / "checkpoints")
+    result, _, _ = run(evaluate=scores, evaluation=rhythm, max_steps=10, store=store)
+    assert (result.best_step, result.best_value) == (5, 1.0)
+    rhythm = EvaluationSettings(every_steps=5, metric="bleu")
+    result, _, _ = run(
+        evaluate=scores, evaluation=rhythm, max_steps=20, store=store, resume=True, patience=2
+    )
+    # not 5, where the loss was 1.0: that is no BLEU to be beaten
+    assert (result.best_step, result.best_value, result.reason) == (20, 4.0, "finished")
+    assert json.loads(store.best_file.read_text())["metric"] == "bleu"
 
 
 def test_the_best_is_kept_whatever_the_rhythm(tmp_path: Path) -> None:

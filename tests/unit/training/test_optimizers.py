@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from regard.training.optimizers import layer_scales, make_optimizer, not_decayed, set_rate
+from regard.models.transformer import Transformer, TransformerConfig
+from regard.training.optimizers import (
+    layer_scales,
+    lookup_tables,
+    make_optimizer,
+    not_decayed,
+    set_rate,
+)
 from regard.training.settings import OptimizerSettings
 
 from .toy import toy_model
@@ -18,6 +25,15 @@ def test_matrices_alone_are_decayed() -> None:
             for i in range(2)
             for part in ("linear.bias", "norm.weight", "norm.bias")
         ),
+    }
+
+
+def test_every_embedding_of_a_family_is_one() -> None:
+    config = TransformerConfig.preset("tiny", vocab_size=9, overrides={"positions": "learned"})
+    assert lookup_tables(Transformer(config)) == {
+        "source_embedding.weight",
+        "encoder.positions.weight",
+        "decoder.positions.weight",
     }
 
 
@@ -44,7 +60,7 @@ def test_layers_further_down_learn_slower() -> None:
         "decoder.layers.2.a",
         "head.weight",
     ]
-    scales = layer_scales(toy_model(), names, 0.5)
+    scales = layer_scales(names, {names[0]}, 0.5)
     assert scales == dict(zip(names, [0.5**4, 0.25, 0.5, 0.125, 0.5, 1.0], strict=True))
 
 

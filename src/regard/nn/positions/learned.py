@@ -14,6 +14,8 @@ from regard.nn.positions.scheme import NoOptions, PositionScheme, SchemeSize
 class Learned(PositionScheme):
     """A vector for each position; initialised as N(0, 1/d_model), like the embeddings."""
 
+    looks_up = True
+
     def __init__(self, size: SchemeSize, options: NoOptions) -> None:
         super().__init__(size, options)
         self.weight = nn.Parameter(torch.empty(size.max_positions, size.d_model))
