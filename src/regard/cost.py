@@ -295,12 +295,10 @@ def saved_bytes(model: nn.Module, inputs: Mapping[str, Any]) -> Counter[str]:
                 saved[where()] += storage.nbytes()
             return tensor
 
-        before = model.training
         model.train()
         run: Callable[..., Tensor] = getattr(model, "features", model)
         with kernels.use("dense"), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
             run(**inputs)
-        model.train(before)
     return saved
 
 

@@ -39,11 +39,6 @@ KINDS: dict[str, dict[str, str]] = {
         "packed": "regard.nn.kernels.packed:packed",
         "fused": "regard.nn.kernels.fused:fused",
     },
-    "metrics": {
-        "bleu": "regard.metrics.translation:bleu",
-        "chrf": "regard.metrics.translation:chrf",
-        "exact_match": "regard.metrics.score:exact_match",
-    },
     "norms": {
         "layernorm": "regard.nn.norms:LayerNorm",
     },

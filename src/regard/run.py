@@ -15,7 +15,7 @@ import os
 import platform
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -24,6 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import CheckpointError, RunError
+from regard.files import write_json, write_text
+from regard.nn import backend
 from regard.training import (
     Checkpoint,
     CheckpointStore,
@@ -38,12 +40,12 @@ from regard.training import (
     weights_for_use,
 )
 from regard.training.checkpoints import EMA
-from regard.training.files import write_json, write_text
 
 FORMAT = 1
 LOCK = ".lock"
-RECIPE, TOKENIZER, ENVIRONMENT, CARD = (
+RECIPE, METRICS, TOKENIZER, ENVIRONMENT, CARD = (
     "recipe.toml",
+    "metrics.jsonl",
     "tokenizer.json",
     "environment.json",
     "README.md",
@@ -246,7 +248,7 @@ class Run:
     def writers(self, *, tensorboard: bool = True) -> list[Listener]:
         """Listeners that write the run's files; TensorBoard's where its package is installed."""
         made: list[Listener] = [
-            MetricsWriter(self.path / "metrics.jsonl"),
+            MetricsWriter(self.path / METRICS),
             TextWriter(self.path / "log.txt"),
         ]
         if tensorboard:
@@ -278,14 +280,23 @@ class Run:
                 f"cannot be read: {error}", where=str(self.path / ENVIRONMENT)
             ) from error
 
-    def metrics(self) -> list[dict[str, Any]]:
-        """The lines of ``metrics.jsonl``; a last one that is being written is left out."""
-        path = self.path / "metrics.jsonl"
+    def metrics(self, warn: Callable[[str], None] | None = None) -> list[dict[str, Any]]:
+        """The lines of ``metrics.jsonl``; a last one that is being written is left out.
+
+        Args:
+            warn: told of each other line that is damaged, and left out too.
+        """
+        path = self.path / METRICS
+        if not path.exists():
+            return []
         found = []
-        if path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError):
-                    found.append(json.loads(line))
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError):
+                if warn is not None and line.endswith("\n"):
+                    warn(f"{path}:{number}: this line is damaged and left out")
         return found
 
     def checkpoint(self, which: int | str = "last") -> Checkpoint:
@@ -370,16 +381,8 @@ def machine() -> dict[str, Any]:
     """What this machine and its software are."""
     return {
         "machine": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": backend.processor().get("model name") or platform.processor(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "regard": importlib.metadata.version("regard"),
     }
-
-
-def _processor() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

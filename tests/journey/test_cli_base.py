@@ -357,8 +357,15 @@ class TestRuns:
         with (runs / "a" / "metrics.jsonl").open("a") as file:
             file.write("\n{}\n")
         done = call("runs", runs)
-        assert done.returncode == 2
-        assert "metrics.jsonl:7: this line is damaged" in done.stderr
+        assert done.returncode == 0
+        assert "metrics.jsonl:7: this line is damaged and left out" in done.stderr
+
+    def test_a_damaged_run_hides_no_other(self, call, runs):
+        (runs / "a" / "recipe.toml").write_text("task = ")
+        done = call("runs", runs)
+        assert done.returncode == 0
+        assert "a is left out: " in done.stderr
+        assert "\n deep/b " in done.stdout
 
     def test_a_run_without_metrics_yet(self, call, runs):
         (runs / "a" / "metrics.jsonl").unlink()

@@ -153,7 +153,6 @@ def test_every_recipe_key_is_documented(make: ModuleType) -> None:
         ("schedules", "training.md"),
         ("optimizers", "training.md"),
         ("tokenizers", "data.md"),
-        ("metrics", "training.md"),
         ("positions", "recipes.md"),
         ("activations", "recipes.md"),
     ],

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regard.errors import RunError
+from regard.errors import RegardError, RunError
 from regard.recipe import Recipe
+from regard.run import Run
+from regard.training import higher_is_better
+
+Say = Callable[[str], None]
 
 DEPTH = 3
 """Directories down that runs are looked for."""
@@ -40,8 +44,6 @@ class History:
     @property
     def best(self) -> dict[str, Any] | None:
         """The evaluation with the best of the recipe's metric, the earliest of equals."""
-        from regard.training.progress import higher_is_better
-
         metric = self.recipe.evaluation.metric
         scored = [line for line in self.evaluations if metric in line["scores"]]
         if not scored:
@@ -58,8 +60,12 @@ class History:
         return [step for step, _ in found], [float(value) for _, value in found]
 
 
-def find_runs(directory: Path) -> list[History]:
+def find_runs(directory: Path, warn: Say) -> list[History]:
     """The runs in a directory and below, by name; the directory itself may be one.
+
+    Args:
+        directory: where to look.
+        warn: told of what is damaged, and left out.
 
     Raises:
         RunError: there is no such directory, or no run in it.
@@ -68,7 +74,12 @@ def find_runs(directory: Path) -> list[History]:
         raise RunError("there is no such directory", where=str(directory))
     levels = ["/".join(["*"] * depth + ["recipe.toml"]) for depth in range(DEPTH + 1)]
     recipes = {path for level in levels for path in directory.glob(level)}
-    found = [read_run(path.parent, directory) for path in sorted(recipes)]
+    found = []
+    for path in sorted(recipes):
+        try:
+            found.append(read_run(path.parent, directory, warn))
+        except RegardError as error:
+            warn(f"{path.parent} is left out: {error}")
     if not found:
         raise RunError(
             "there is no run here",
@@ -78,33 +89,18 @@ def find_runs(directory: Path) -> list[History]:
     return found
 
 
-def read_run(path: Path, base: Path) -> History:
+def read_run(path: Path, base: Path, warn: Say) -> History:
     """One run.
 
     Raises:
         RecipeError: its recipe is damaged.
-        RunError: a line of its metrics is (the last may be half written).
     """
-    lines = _lines(path / "metrics.jsonl")
+    lines = Run(path).metrics(warn)
     name = str(path.relative_to(base)) if path != base else path.resolve().name
     return History(
         name=name,
         path=path,
-        recipe=Recipe.load(path / "recipe.toml", settled=True),
+        recipe=Recipe.load(path, settled=True),
         steps=[line for line in lines if line.get("event") == "step"],
         evaluations=[line for line in lines if line.get("event") == "evaluation"],
     )
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    found = []
-    written = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(written, start=1):
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            if number < len(written) or line.endswith("\n"):
-                raise RunError("this line is damaged", where=f"{path}:{number}") from None
-    return [line for line in found if isinstance(line, dict)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regard.cli.files import refuse_existing
+from regard.files import write_text
 
 
 def write_new(path: Path, text: str) -> None:
@@ -23,12 +23,12 @@ def write_new(path: Path, text: str) -> None:
         InputError: when something is there already, or its directory is missing.
     """
     refuse_existing(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.rename(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_text(path, text)
+
+
+def warning(text: str) -> None:
+    """A line on standard error, for what stops nothing."""
+    sys.stderr.write(f"warning: {text}\n")
 
 
 def print_json(value: Any) -> None:

@@ -12,7 +12,7 @@ import typer
 from regard.cli.curves import check_format, draw_curves
 from regard.cli.files import refuse_existing
 from regard.cli.history import History, find_runs
-from regard.cli.output import print_json, print_table
+from regard.cli.output import print_json, print_table, warning
 from regard.recipe.layers import flatten
 
 
@@ -32,7 +32,7 @@ def runs(
     if output is not None:
         refuse_existing(output)
         check_format(output)
-    found = find_runs(directory)
+    found = find_runs(directory, warning)
     differing = _differing(found)
     if as_json:
         print_json([_record(run, differing) for run in found])

@@ -3,29 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
 from regard.corpora.corpus import Corpus
 from regard.errors import DataError
+from regard.files import write_bytes, write_text
 
 MANIFEST = "corpus.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write under a dot name, sync, rename: the file is whole or not there."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with hidden.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        hidden.replace(path)
-    except OSError as error:
-        hidden.unlink(missing_ok=True)
-        raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _manifest(directory: Path) -> dict[str, object] | None:
@@ -98,9 +84,12 @@ def write_corpus(
         where = str(directory)
         raise DataError(f"cannot be made a directory: {error.strerror}", where=where) from error
     manifest = json.dumps({**wanted, "sha256": sums}, indent=1, ensure_ascii=False)
-    _write(directory / MANIFEST, manifest.encode() + b"\n")
-    for name, content in contents.items():
-        _write(directory / name, content)
+    try:
+        write_text(directory / MANIFEST, manifest + "\n")
+        for name, content in contents.items():
+            write_bytes(directory / name, content)
+    except OSError as error:
+        raise DataError(f"cannot be written: {error.strerror}", where=str(directory)) from error
     return paths
 
 

@@ -52,11 +52,6 @@ class Pairs:
             "example": torch.from_numpy(np.array(rows, dtype=np.int64)),
         }
 
-    def sources(self, rows: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-        """``source_ids`` and ``source_mask`` of ids that come from no file, for prediction."""
-        ids, mask = pad([[*row, self.end_id] for row in rows], pad_id=self.pad_id)
-        return {"source_ids": ids, "source_mask": mask}
-
 
 def gather(
     column: Column,
@@ -83,13 +78,3 @@ def gather(
         ids[np.arange(len(rows)), head + lengths + i] = token
     mask = np.arange(ids.shape[1]) < (head + lengths + tail)[:, None]
     return torch.from_numpy(ids), torch.from_numpy(mask)
-
-
-def pad(rows: Sequence[Sequence[int]], *, pad_id: int = 0) -> tuple[Tensor, Tensor]:
-    """Rows of ids as ids ``[B, L]`` int64 and mask ``[B, L]`` bool, padded on the right."""
-    longest = max((len(row) for row in rows), default=0)
-    ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-    lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    return torch.from_numpy(ids), torch.from_numpy(np.arange(longest) < lengths[:, None])

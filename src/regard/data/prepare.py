@@ -27,6 +27,7 @@ from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, PreparedData
 from regard.data.readers import Example, Source, display_name
 from regard.data.tokenizers import Tokenizer
 from regard.errors import DataError
+from regard.files import sync_directory, sync_file
 
 EMPTY = "empty"
 TOO_LONG = "too long"
@@ -89,7 +90,7 @@ def prepare(
             draft.mkdir()
             _write(draft, key, source, tokenizers, settings, progress)
             draft.rename(entry)
-            _sync(root)
+            sync_directory(root)
         except OSError as error:
             raise _unwritable(root, error) from error
         finally:
@@ -164,8 +165,8 @@ def _write(
         text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
         (draft / INDEX).write_bytes(text.encode("utf-8"))
     for path in draft.iterdir():
-        _sync(path)
-    _sync(draft)
+        sync_file(path)
+    sync_directory(draft)
 
 
 class _Writer:
@@ -290,15 +291,6 @@ def _sweep(root: Path, key: str) -> None:
             if owner != key:  # ours is held already
                 stack.enter_context(_locked(root, owner, wait=False))
             shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    """Make a file or directory durable before its name says that it is whole."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unwritable(root: Path, error: OSError) -> DataError:

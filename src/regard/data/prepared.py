@@ -79,10 +79,6 @@ class PreparedData:
         """How many ids each example has ``[N]``."""
         return np.diff(self._columns[column].offsets)
 
-    def total(self, column: str) -> int:
-        """How many ids a column has."""
-        return int(self._columns[column].offsets[-1])
-
     def origin(self, i: int) -> str:
         """``file:line`` of an example."""
         which = bisect.bisect_right(self._files, int(i), key=lambda item: item[0]) - 1

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regard.decoding.beam import beam_search
 from regard.decoding.protocol import EncoderDecoder, Request, S, Stepper
 from regard.decoding.spec import DecodingSpec, Hypothesis
 from regard.decoding.walk import walk_search
 from regard.errors import InputError
+from regard.nn.modes import evaluating
 
 
 @torch.inference_mode()
@@ -117,16 +117,3 @@ def make_request(
         indices=list(indices) if indices is not None else list(range(count)),
         forbidden=tuple(sorted(barred)),
     )
-
-
-@contextmanager
-def evaluating(model: object) -> Iterator[None]:
-    """Switch dropout off for a while."""
-    if not isinstance(model, nn.Module) or not model.training:
-        yield
-        return
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from regard.decoding.protocol import EncoderDecoder, Request, S, Stepper
-from regard.decoding.search import evaluating, make_request
+from regard.decoding.search import make_request
 from regard.decoding.spec import DecodingSpec
 from regard.decoding.walk import walk
 from regard.errors import RegardError
+from regard.nn.modes import evaluating
 
 
 def stream(

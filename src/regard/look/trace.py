@@ -10,7 +10,6 @@ model used.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 from regard.errors import InputError
 from regard.nn import kernels
 from regard.nn.attention import Attention, AttentionContext
+from regard.nn.modes import evaluating
 
 Kind = Literal["self", "cross"]
 
@@ -168,7 +168,7 @@ def trace(
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.ndim > 0 and len(value) != 1:
             raise InputError(f"a picture shows one example, {name} holds {len(value)}")
-    with _evaluating(model):
+    with evaluating(model), torch.no_grad():
         seen, loss = _run(model, inputs, labels)
         layers = [_layer(name, index, *parts) for name, index, *parts in _named(model, seen)]
         if importance:
@@ -272,16 +272,3 @@ def _check(found: Trace, layer: LayerAttention) -> None:
     for words, count in ((found.queries(layer), queries), (found.keys(layer), keys)):
         if len(words) != count:
             raise InputError(f"{len(words)} names for {count} tokens", where=layer.name)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """No dropout and no gradient; every module's mode is given back."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -93,24 +93,6 @@ def check_sizes(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise DataError("there is nothing to score")
 
 
-def perplexity(total: float, count: float) -> float:
-    """exp of the mean negative log-likelihood.
-
-    Args:
-        total: sum of the negative log-likelihoods, in nats, without label smoothing.
-        count: tokens that it was summed over.
-
-    Raises:
-        DataError: no token was counted.
-    """
-    if count <= 0:
-        raise DataError("perplexity of no tokens")
-    try:
-        return math.exp(total / count)
-    except OverflowError:
-        return math.inf
-
-
 def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
     """Percentage of hypotheses equal to their reference, with Wilson's 95 % interval.
 

@@ -95,18 +95,18 @@ def _onednn_pays(states: Tensor, weight: Tensor) -> bool:
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself (AMX or AVX-512 BF16)."""
     able = torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_onednn()
-    return able and "avx512_bf16" in _processor().get("flags", "").split()
+    return able and "avx512_bf16" in processor().get("flags", "").split()
 
 
 @cache
 def vendor() -> str:
     """The processor's maker, as it names itself; empty where the system does not say."""
-    return _processor().get("vendor_id", "")
+    return processor().get("vendor_id", "")
 
 
 @cache
-def _processor() -> dict[str, str]:
-    """What Linux says of the first processor."""
+def processor() -> dict[str, str]:
+    """What Linux says of the first processor, e.g. ``model name``; nothing on other systems."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

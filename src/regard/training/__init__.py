@@ -4,7 +4,7 @@ from regard.training.averaging import MovingAverage, mean_weights
 from regard.training.checkpoints import Checkpoint, CheckpointStore
 from regard.training.device import choose_device, settle
 from regard.training.distributed import Ranks, join
-from regard.training.evaluation import Report, evaluating, validation_loss
+from regard.training.evaluation import Report, validation_loss
 from regard.training.events import (
     Evaluated,
     Event,
@@ -56,7 +56,6 @@ __all__ = [
     "Warned",
     "as_line",
     "choose_device",
-    "evaluating",
     "higher_is_better",
     "join",
     "load_weights",

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from regard.errors import CheckpointError
-from regard.training.files import sha256, sync_directory, sync_file, write_json
+from regard.files import sha256, sync_directory, sync_file, write_json
 
 FORMAT = 1
 STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from functools import cache
-from pathlib import Path
 
 import torch
 
 from regard.errors import RegardError
+from regard.nn import backend
 from regard.training.settings import PrecisionName, TrainingSettings
-
-_BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16", "bf16"}
 
 
 def settle(settings: TrainingSettings) -> TrainingSettings:
@@ -62,20 +59,10 @@ def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionName
         return name
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if _cpu_flags() & _BFLOAT16_FLAGS else "float32"
+    return "bfloat16" if backend.has_bfloat16() else "float32"
 
 
 def usual_threads() -> int:
     """As many as torch would use, but no more than the cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return min(torch.get_num_threads(), allowed or torch.get_num_threads())
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return frozenset()
-    found = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return frozenset(found.partition(":")[2].split())

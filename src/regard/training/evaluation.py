@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from regard.nn.modes import evaluating
 from regard.training.objective import Objective, Source, on_device
 
 
@@ -40,7 +41,7 @@ def validation_loss(
     device = device or next(model.parameters()).device
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    with evaluating(model):
+    with undisturbed(model):
         for k in range(source.num_micro_batches(0)):
             batch = on_device(source.micro_batch(0, k), device)
             for name, term in objective(model, batch).items():
@@ -53,14 +54,9 @@ def validation_loss(
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Without dropout or gradients; generators and mode are afterwards what they were."""
-    training = model.training
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Without dropout or gradients; generators and modes are afterwards what they were."""
     # Asking without need would wake a GPU that nobody uses.
     devices = [torch.cuda.current_device()] if cast(Any, torch.cuda).is_initialized() else []
-    model.eval()
-    try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            yield
-    finally:
-        model.train(training)
+    with evaluating(model), torch.random.fork_rng(devices=devices), torch.no_grad():
+        yield

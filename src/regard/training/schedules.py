@@ -61,7 +61,7 @@ def linear(settings: ScheduleSettings, horizon: int | None) -> Schedule:
 
 
 def wsd(settings: ScheduleSettings, horizon: int | None) -> Schedule:
-    """Warm-up, stable, decay: the peak until the last fifth of the run, then a line to 0 after it."""
+    """Warm-up, stable, decay: the peak until the run's last fifth, then a line to 0 after it."""
     return _warm(settings, horizon, lambda share: min(1.0, (1.0 - share) / DECAY_SHARE), whole=True)
 
 

@@ -17,7 +17,7 @@ from regard.training.averaging import MovingAverage
 from regard.training.checkpoints import EMA, WEIGHTS, Checkpoint, CheckpointStore
 from regard.training.device import choose_device, settle
 from regard.training.distributed import Ranks
-from regard.training.evaluation import Evaluate, Report, evaluating
+from regard.training.evaluation import Evaluate, Report, undisturbed
 from regard.training.events import Evaluated, Event, Listener, Saved, Started, Warned
 from regard.training.objective import Loss, Objective, Source
 from regard.training.optimizers import make_optimizer
@@ -82,7 +82,7 @@ class Session:
         report = Report({})
         if self.ranks.main:
             averaged = self.ema.in_place(self.precision.refresh) if self.ema else nullcontext()
-            with averaged, evaluating(self.model), guard:
+            with averaged, undisturbed(self.model), guard:
                 found = evaluate(self.model)
             report = found if isinstance(found, Report) else Report(found)
         scores = self.ranks.share({key: float(value) for key, value in report.scores.items()})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from regard.errors import RunError, missing_extra
+from regard.files import sync_file
 from regard.training.events import (
     Evaluated,
     Event,
@@ -19,7 +20,6 @@ from regard.training.events import (
     Stopped,
     Warned,
 )
-from regard.training.files import sync_file
 
 
 @runtime_checkable

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 
 import pytest
 
-from regard import registry
 from regard.errors import DataError, RegardError
-from regard.metrics import bleu, chrf, compare, exact_match, perplexity
+from regard.metrics import bleu, chrf, compare, exact_match
 
 REFERENCES = [
     "Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.",
@@ -113,13 +111,6 @@ def test_exact_match() -> None:
     assert exact_match(["a"], ["a"]).interval[1] == 100  # type: ignore[index]
 
 
-def test_perplexity() -> None:
-    assert perplexity(10 * math.log(7), 10) == pytest.approx(7)
-    assert perplexity(1e6, 1) == math.inf
-    with pytest.raises(DataError):
-        perplexity(0.0, 0)
-
-
 def test_refusals() -> None:
     for function in (bleu, chrf, exact_match):
         with pytest.raises(DataError, match="2 hypotheses for 1 references"):
@@ -130,11 +121,6 @@ def test_refusals() -> None:
         bleu(["a"], ["a"], tokenize="13b")
     with pytest.raises(RegardError, match="unknown metric"):
         compare(["a"], ["a"], ["a"], metrics=["ter"])
-
-
-def test_registry() -> None:
-    assert registry.kind("metrics", "bleu") is bleu
-    assert registry.kind("metrics", "exact_match") is exact_match
 
 
 def test_nothing_heavy_is_imported() -> None:

@@ -85,12 +85,12 @@ def test_where_onednn_is_called(monkeypatch, vendor, dtype, size, native, pays):
 
 
 def test_the_processor_where_the_system_does_not_say(monkeypatch):
-    for asked in (backend._processor, backend.vendor, backend.has_bfloat16):
+    for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
         asked.cache_clear()
     monkeypatch.setattr(backend.Path, "read_text", lambda *a, **k: (_ for _ in ()).throw(OSError()))
     assert backend.vendor() == ""
     assert backend.has_bfloat16() is False
-    for asked in (backend._processor, backend.vendor, backend.has_bfloat16):
+    for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
         asked.cache_clear()
 
 
@@ -99,9 +99,9 @@ def test_the_processor(monkeypatch):
         "processor\t: 0\nvendor_id\t: Maker\nflags\t\t: sse avx\n\nprocessor : 1\nvendor_id : B\n"
     )
     monkeypatch.setattr(backend.Path, "read_text", lambda *a, **k: text)
-    backend._processor.cache_clear()
-    found = backend._processor()
-    backend._processor.cache_clear()
+    backend.processor.cache_clear()
+    found = backend.processor()
+    backend.processor.cache_clear()
     assert found == {"processor": "0", "vendor_id": "Maker", "flags": "sse avx"}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from regard import registry
 from regard.errors import DataError, RecipeError
+from regard.files import write_text
 
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 """The special tokens; their places are their ids."""
@@ -138,13 +138,9 @@ class Tokenizer(ABC):
         Raises:
             DataError: it cannot be written.
         """
-        path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            draft.write_text(self.to_json(), encoding="utf-8", newline="\n")
-            draft.replace(path)
+            write_text(Path(path), self.to_json())
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise DataError(f"cannot be written: {error.strerror}", where=str(path)) from error
 
     @staticmethod
