@@ -35,7 +35,7 @@ def measured_on() -> str:
     """Day, processor, cores and versions, in one line."""
     import torch
 
-    from regard.run import machine
+    from regard.training import machine
 
     facts = machine()
     day = datetime.datetime.now(tz=datetime.UTC).date()

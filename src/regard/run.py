@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-import platform
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +19,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import torch
 from torch import Tensor, nn
 
+from regard import registry
 from regard.errors import CheckpointError, RunError
 from regard.files import write_json, write_text
-from regard.nn import backend
 from regard.training import (
     Checkpoint,
     CheckpointStore,
@@ -36,6 +34,7 @@ from regard.training import (
     TensorBoardWriter,
     TextWriter,
     load_weights,
+    machine,
     mean_weights,
     weights_for_use,
 )
@@ -121,14 +120,26 @@ class Run:
                 where=str(path),
                 hint="a run is the directory that `regard train --run DIR` writes",
             )
-        written = run.environment().get("format", FORMAT)
+        environment = run.environment()
+        written = environment.get("format", FORMAT)
         if written > FORMAT:
             raise RunError(
                 f"was written by a newer regard (format {written})",
                 where=str(path),
                 hint="upgrade with: pip install --upgrade regard",
             )
+        run._check_plugins(dict(environment.get("plugins", {})))
         return run
+
+    def _check_plugins(self, needed: Mapping[str, str]) -> None:
+        for what, package in needed.items():
+            group, _, name = what.partition(".")
+            if registry.plugin(group, name) is None and name not in registry.names(group):
+                raise RunError(
+                    f"the run needs {what} of the package {package}, which is not installed",
+                    where=str(self.path),
+                    hint=f"pip install {package}",
+                )
 
     @classmethod
     @contextmanager
@@ -375,14 +386,3 @@ class Run:
             where=str(error.filename or self.path),
             hint="give a directory that you may write to, on a disk with room",
         )
-
-
-def machine() -> dict[str, Any]:
-    """What this machine and its software are."""
-    return {
-        "machine": f"{platform.system()} {platform.machine()}",
-        "processor": backend.processor().get("model name") or platform.processor(),
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "regard": importlib.metadata.version("regard"),
-    }

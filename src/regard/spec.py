@@ -7,7 +7,7 @@ words, where ``layer``, ``positions`` and ``num_layers`` at the top are the defa
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args, get_origin, get_type_hints
 
@@ -228,3 +228,19 @@ class KindSpec:
         if options_class is None:
             return found, None
         return found, build(options_class, dict(self.options), where=where)
+
+
+def kinds_of(config: Any) -> Iterator[tuple[str, str]]:
+    """Group and name of every kind in a tree of configs."""
+    if isinstance(config, KindSpec):
+        yield config.group, config.kind
+    elif isinstance(config, tuple | list):
+        for part in config:
+            yield from kinds_of(part)
+    elif dataclasses.is_dataclass(config) and not isinstance(config, type):
+        hints = get_type_hints(type(config), include_extras=True)
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            noted = [note for note in _notes(hints[field.name]) if isinstance(note, Known)]
+            yield from ((note.group, value) for note in noted)
+            yield from kinds_of(value)

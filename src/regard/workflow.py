@@ -203,7 +203,7 @@ def fit(
     settings = with_width(ready.settings, model)
     if ranks.main:
         run.write_recipe(settled(recipe, task, settings).dump())
-        for warning in run.record_environment(_facts(settings, ranks, splits)):
+        for warning in run.record_environment(_facts(recipe, model, settings, ranks, splits)):
             say(f"warning: {warning}")
     try:
         run.result = run_loop(
@@ -235,8 +235,12 @@ def _check_data(run: Run, splits: Splits) -> None:
             )
 
 
-def _facts(settings: TrainingSettings, ranks: Ranks, splits: Splits) -> dict[str, Any]:
+def _facts(
+    recipe: Recipe, model: nn.Module, settings: TrainingSettings, ranks: Ranks, splits: Splits
+) -> dict[str, Any]:
+    plugins = recipe.plugins(cast(Any, model).config)
     return {
+        **({"plugins": plugins} if plugins else {}),
         "precision": settings.precision,
         "threads": settings.threads,
         "ranks": ranks.world,

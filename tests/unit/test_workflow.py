@@ -1,12 +1,15 @@
 """The journey in Python, piece by piece: what is checked when, and what is kept."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from regard import workflow
+from regard import registry, workflow
 from regard.errors import RecipeError, RunError
+from regard.load import load
+from regard.nn.positions.scheme import NoPositions
 from regard.recipe import Recipe
 from regard.training import Ranks, TrainingSettings
 from regard.workflow import check_recipe, evaluator, load_recipe, settings_of
@@ -176,3 +179,18 @@ def test_fit_needs_no_listener(folder):
         ready = workflow.make_ready(recipe, run.path, lambda _: None)
         workflow.fit(ready, run, ranks=Ranks())
     assert run.result.step == 2
+
+
+def test_a_run_records_the_plug_in_it_needs(folder, monkeypatch):
+    def entry_points(*, group, name):
+        there = installed and (group, name) == ("regard.kinds", "positions.spiral")
+        return [SimpleNamespace(load=lambda: NoPositions, dist=package)] if there else []
+
+    installed, package = True, SimpleNamespace(name="regard-spiral")
+    monkeypatch.setattr(registry, "entry_points", entry_points)
+    run = workflow.train("tiny.toml", {"model.positions": "spiral"}, run=folder / "run")
+    assert run.environment()["plugins"] == {"positions.spiral": "regard-spiral"}
+    assert load(folder / "run").model.config.encoder.positions.kind == "spiral"
+    installed = False
+    with pytest.raises(RunError, match=r"needs positions\.spiral of the package regard-spiral"):
+        load(folder / "run")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +31,7 @@ from regard.recipe.layers import (
     with_derived_defaults,
 )
 from regard.recipe.sections import RecipeModel, Split
-from regard.spec import build, plain, resolve
+from regard.spec import build, kinds_of, plain, resolve
 
 OWN_MODEL_KEYS = ("family", "preset", "start_from")
 """Keys of ``model`` that are the recipe's, not the family's."""
@@ -232,18 +232,31 @@ class Recipe(RecipeModel):
         model = {key: value for key, value in made.model.items() if key not in stand_in}
         return made.model_copy(update={"model": model})
 
+    def plugins(self, config: Any) -> dict[str, str]:
+        """The packages that the run needs beside regard, by ``group.name`` of what is theirs.
+
+        Args:
+            config: of the model.
+        """
+        named = [*((group, name) for group, _, name in self._names()), *kinds_of(config)]
+        found = {pair: registry.plugin(*pair) for pair in dict.fromkeys(named)}
+        return {f"{group}.{name}": of for (group, name), of in found.items() if of is not None}
+
     # Stage one
 
-    def _check_names(self) -> None:
-        names: list[tuple[str, tuple[str, ...], str]] = [("tasks", ("task",), self.task)]
+    def _names(self) -> Iterator[tuple[str, tuple[str, ...], str]]:
+        """Group, key and name of what is registered and named in a section of every task."""
+        yield "tasks", ("task",), self.task
         if "family" in self.model:
-            names.append(("families", ("model", "family"), str(self.model["family"])))
+            yield "families", ("model", "family"), str(self.model["family"])
         for group, path in NAMED:
             held: Any = self
             for part in path:
                 held = getattr(held, part)
-            names.append((group, path, held))
-        for group, path, name in names:
+            yield group, path, held
+
+    def _check_names(self) -> None:
+        for group, path, name in self._names():
             known = registry.names(group)
             if name not in known and registry.plugin(group, name) is None:
                 near = registry.nearest(name, known)

@@ -2,7 +2,7 @@
 
 from regard.training.averaging import MovingAverage, mean_weights
 from regard.training.checkpoints import Checkpoint, CheckpointStore
-from regard.training.device import choose_device, settle
+from regard.training.device import choose_device, machine, settle
 from regard.training.distributed import Ranks, join
 from regard.training.evaluation import Report, validation_loss
 from regard.training.events import (
@@ -59,6 +59,7 @@ __all__ = [
     "higher_is_better",
     "join",
     "load_weights",
+    "machine",
     "make_precision",
     "mean_weights",
     "settle",

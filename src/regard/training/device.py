@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import os
+import platform
+from typing import Any
 
 import torch
 
@@ -66,3 +69,14 @@ def usual_threads() -> int:
     """As many as torch would use, but no more than the cores that this process may use."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
     return min(torch.get_num_threads(), allowed or torch.get_num_threads())
+
+
+def machine() -> dict[str, Any]:
+    """What this machine and its software are."""
+    return {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": backend.processor().get("model name") or platform.processor(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "regard": importlib.metadata.version("regard"),
+    }

@@ -154,8 +154,8 @@ class Stepper:
                 foreach.scale(gradients, factor)
             set_rate(session.optimizer, rate)
             precision.step(session.optimizer)
-        if session.ema is not None:
-            session.ema.update(step)
+            if session.ema is not None:
+                session.ema.update(step)
 
         # Report.
         progress.advance(window.end, window.of)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -193,7 +194,7 @@ def open_session(
     settings = settle(settings)
     device = choose_device(settings.device, ranks.local)
     torch.set_num_threads(settings.threads)
-    torch.manual_seed(settings.seed + (ranks.rank << 32))
+    torch.manual_seed(dropout_seed(settings.seed, ranks.rank))
     _set_checkpointing(model, settings.gradient_checkpointing)
     model.to(device).train()
     ranks.equalize(list(model.parameters()))
@@ -217,6 +218,11 @@ def open_session(
         store=store,
         listeners=listeners if ranks.main else (),
     )
+
+
+def dropout_seed(seed: int, rank: int) -> int:
+    """Another one for each rank, and for the first weights; torch's CPU generator reads 32 bits."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{rank}".encode(), digest_size=4).digest())
 
 
 def begin(session: Session, *, resume: bool) -> None:

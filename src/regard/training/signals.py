@@ -12,7 +12,7 @@ from typing import Any, Self
 REASONS = {int(signal.SIGINT): "interrupt", int(signal.SIGTERM): "terminate"}
 
 
-class Interrupted(Exception):  # noqa: N818 - not an error
+class Interrupted(BaseException):
     """Raised inside an evaluation when a signal arrives: it can be made again later."""
 
 

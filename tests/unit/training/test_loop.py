@@ -22,6 +22,7 @@ from regard.training import (
     train,
     validation_loss,
 )
+from regard.training.session import dropout_seed
 from regard.training.settings import CheckpointSettings, EvaluationSettings, OptimizerSettings
 
 from .toy import Toy, ToyObjective, ToySource, ToyTerm, toy_model, toy_settings
@@ -305,6 +306,15 @@ def test_an_unknown_metric_fails_before_the_first_step() -> None:
 def test_a_horizon_is_needed() -> None:
     with pytest.raises(RecipeError, match="max_steps"):
         run(max_steps=None)
+
+
+def test_seeds_and_ranks_draw_otherwise() -> None:
+    drawn = set()
+    for seed in (0, 1, 2**32 + 1):
+        for number in (seed, *(dropout_seed(seed, rank) for rank in range(3))):
+            torch.manual_seed(number)
+            drawn.add(float(torch.rand(())))
+    assert len(drawn) == 11  # weights' draws of 1 and 2**32 + 1 alone are equal
 
 
 def test_an_empty_source_is_refused() -> None:
