@@ -8,7 +8,7 @@ import torch
 
 import regard
 
-from ._made import TRAIN, check_same, checkpoint, contents
+from ._made import TRAIN, bits, check_same, checkpoint, contents
 
 
 def cut_short(path):
@@ -170,6 +170,16 @@ class TestGoingOn:
         assert done.returncode == 2
         assert "data.train: the data are not those" in done.stderr
         assert contents(halfway / "run" / "checkpoints") == before
+
+    def test_moved_data(self, call, halfway, unkilled):
+        (halfway / "moved").mkdir()
+        for side in ("source", "target"):
+            shutil.move(halfway / f"train.{side}", halfway / "moved" / f"train.{side}")
+        moved = [f"data.train.{side}=moved/train.{side}" for side in ("source", "target")]
+        done = call(*TRAIN, "--resume", *moved, "data.cache=cache")
+        assert done.returncode == 0, done.stderr
+        assert "new: data.train.source = " in done.stderr
+        assert bits(halfway / "run") == bits(unkilled)
 
     def test_a_new_run(self, call, files, unkilled):
         said = check_same(call, files / "run", unkilled)

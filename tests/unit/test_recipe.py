@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regard import registry
+from regard.decoding import DecodingSpec, LengthPenalty
 from regard.errors import RecipeError
 from regard.recipe import (
     Recipe,
@@ -19,9 +20,17 @@ from regard.recipe import (
     differences,
     json_schema,
     markdown_table,
+    sections,
 )
 from regard.recipe import text as toml
 from regard.recipe.faults import all_keys
+from regard.training import (
+    CheckpointSettings,
+    EvaluationSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    TrainingSettings,
+)
 
 BASE = """\
 task = "translation"
@@ -414,6 +423,8 @@ class TestCompare:
             "training.checkpoint.keep=9",
             "training.workers=2",
             "training.device=cpu",
+            "data.train.source=/elsewhere/train.en",
+            "data.cache=/elsewhere",
         ],
     )
     def test_what_may_change(self, stored, write, change):
@@ -436,7 +447,7 @@ class TestCompare:
             ("model.layer.dropout=0.1", "model.encoder.layer.dropout"),
             ("model.preset=base", "model.d_model"),
             ("training.batch_size=2", "training.batch_tokens"),
-            ("data.train.source=other.en", "data.train.source"),
+            ("data.max_length=9", "data.max_length"),
             ("objective.label_smoothing=0.0", "objective.label_smoothing"),
             ("training.optimizer.eps=1e-6", "training.optimizer.eps"),
         ],
@@ -602,3 +613,26 @@ class TestTheCommandLineIsLast:
         )
         with pytest.raises(RecipeError, match="exclude each other"):
             both.trial_config()
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [
+        (sections.Training, TrainingSettings),
+        (sections.Optimizer, OptimizerSettings),
+        (sections.Schedule, ScheduleSettings),
+        (sections.Checkpoint, CheckpointSettings),
+        (sections.Evaluation, EvaluationSettings),
+        (sections.Decoding, DecodingSpec),
+        (sections.LengthPenalty, LengthPenalty),
+    ],
+)
+def test_a_section_and_what_it_becomes_have_the_same_defaults(section, settings):
+    """The section is read without torch, the dataclass without pydantic; they must not drift."""
+    theirs = {field.name: field for field in dataclasses.fields(settings)}
+    shared = section.model_fields.keys() & theirs.keys()
+    assert len(shared) >= 2
+    for name in shared:
+        default = section.model_fields[name].default
+        if theirs[name].default_factory is dataclasses.MISSING:  # otherwise it is a section
+            assert default == theirs[name].default, name

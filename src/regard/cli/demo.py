@@ -30,17 +30,18 @@ def demo(
     console = Console(soft_wrap=True, highlight=False)  # lines stay whole in a log
     console.rule("[bold]regard demo[/bold]: English to German, from nothing")
     begun = time.monotonic()
-    shown = listener()
+    shown, resume = listener(), _begun(run)
     try:
         done = workflow.train(
-            "demo", settings, run=run, resume=_begun(run), listeners=[shown], say=console.print
+            "demo", settings, run=run, resume=resume, listeners=[shown], say=console.print
         )
     finally:
         shown.close()
     if done.result is not None and done.result.exit_status:
         console.print("saved; regard demo goes on from here")
         raise typer.Exit(done.result.exit_status)
-    console.print(f"trained in {duration(time.monotonic() - begun)}\n")
+    did = "went on for" if resume else "trained in"
+    console.print(f"{did} {duration(time.monotonic() - begun)}\n")
     _score(console, run)
     translator = _translate(console, run)
     _next(console, run, _draw(translator, run))

@@ -39,7 +39,8 @@ class LengthPenalty:
 class DecodingSpec:
     """How to decode: the recipe's ``decoding.*``.
 
-    Lengths count the tokens of the output, a forced prefix and the end token included.
+    Lengths count the tokens of the output, a forced prefix included; ``max_length`` counts the end
+    token too.
 
     Attributes:
         strategy: ``beam``; ``greedy`` (the same as a beam of 1); ``sample``.
@@ -49,7 +50,7 @@ class DecodingSpec:
         stop: when a beam ends. ``first``: as soon as ``beam`` hypotheses are finished (fairseq).
             ``all``: never before the length limit. ``bound``: when no open hypothesis can still
             come among the ``nbest``; the result is that of ``all``.
-        min_length: the end token may not come before so many tokens.
+        min_length: tokens that must stand before the end token.
         max_length: a number, or ``"input+50"`` for 50 more than the input has. What reaches it
             without an end token comes back unfinished, after all that are finished.
         temperature: divides the logits (``sample`` alone, as the next three).

@@ -13,6 +13,10 @@ from regard.spec import build, nest
 T = TypeVar("T")
 
 MAY_CHANGE = (
+    "data.train.",
+    "data.valid.",
+    "data.test.",
+    "data.cache",
     "training.max_steps",
     "training.max_epochs",
     "training.workers",
@@ -21,8 +25,9 @@ MAY_CHANGE = (
     "training.checkpoint.",
     "evaluation.",
 )
-"""What a resumed run may say otherwise than it did (design, section 6). Another number of threads
-may round otherwise: the run's environment file notices, and training warns."""
+"""What a resumed run may say otherwise than it did (design, section 6). Files may lie elsewhere, but
+must hold what they held: training checks that. Another number of threads may round otherwise: the
+run's environment file notices, and training warns."""
 
 
 def differences(stored: Recipe, new: Recipe) -> list[str]:

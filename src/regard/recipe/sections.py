@@ -273,9 +273,11 @@ class Decoding(Section):
         description="a beam ends when beam hypotheses are finished (first), at the length limit "
         "(all), or when no open one can still win (bound)",
     )
-    min_length: Count = Field(0, description="tokens of the shortest output")
+    min_length: Count = Field(0, description="tokens that must stand before the end token")
     max_length: Positive | Annotated[str, Field(pattern=r"^input(\+\d+)?$")] = Field(
-        "input+50", description='tokens of the longest: a number, or "input+50" (the paper\'s)'
+        "input+50",
+        description="tokens of the longest output, its end included: a number, or "
+        '"input+50" (the paper\'s)',
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
         1.0, description="sample: below 1 bolder, above 1 wilder"

@@ -132,8 +132,8 @@ class TensorBoardWriter:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise missing_extra("tensorboard", "tensorboard") from error
-        purge = {"purge_step": step + 1} if step else {}
-        self._writer = SummaryWriter(str(self.directory), **purge)
+        # What a killed process wrote after this step is written again.
+        self._writer = SummaryWriter(str(self.directory), purge_step=step + 1 if step else 0)
 
 
 def plain(event: Event) -> dict[str, Any]:
