@@ -106,7 +106,10 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         f"{shape}: {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
     )
-    blind = math.log(_classes(model))
+    classes = _classes(model)
+    if classes is None:
+        return
+    blind = math.log(classes)
     # The logits' variance adds half of itself to ln V: at most about 1 for any sound first weights.
     verdict = "as it should be" if loss < 1.1 * blind + 1 else "too high, look into this"
     yield Row("first loss", f"{loss:.3f}, a blind guess has ln V = {blind:.3f}: {verdict}")
@@ -150,9 +153,10 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     yield Row("trial run", f"{time.perf_counter() - begun:.1f} s")
 
 
-def _classes(model: nn.Module) -> int:
-    head: Any = model.head
-    return int(head.weight.shape[0])
+def _classes(model: nn.Module) -> int | None:
+    """What the head chooses between; None where it does not choose."""
+    weight = getattr(getattr(model, "head", None), "weight", None)
+    return None if weight is None else len(weight)
 
 
 def _peak(device: torch.device, *, reset: bool = False) -> float:

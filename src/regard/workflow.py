@@ -250,8 +250,8 @@ def _facts(
 
 
 def with_width(settings: TrainingSettings, model: nn.Module) -> TrainingSettings:
-    """The paper's schedule follows from the model's width."""
-    width = int(cast(Any, model).config.d_model)
+    """The paper's schedule follows from the model's width, where it has one."""
+    width = int(getattr(cast(Any, model).config, "d_model", 0))
     return replace(settings, schedule=replace(settings.schedule, d_model=width))
 
 
