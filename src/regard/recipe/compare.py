@@ -25,8 +25,8 @@ MAY_CHANGE = (
     "training.checkpoint.",
     "evaluation.",
 )
-"""What a resumed run may say otherwise than it did (design, section 6). Files may lie elsewhere, and
-must hold what they held: training checks that. Another number of threads may round otherwise:
+"""What a resumed run may say otherwise than it did (design, section 6). Files may lie elsewhere,
+but must hold what they held: training checks that. Another number of threads may round otherwise:
 the run's environment file notices, and training warns."""
 
 
