@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
+        "gated": "regard.nn.feedforward:GatedFeedForward",
     },
     "kernels": {
         "dense": "regard.nn.kernels.dense:dense",
@@ -41,6 +42,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "norms": {
         "layernorm": "regard.nn.norms:LayerNorm",
+        "rmsnorm": "regard.nn.norms:RMSNorm",
     },
     "objectives": {
         "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
@@ -56,6 +58,7 @@ KINDS: dict[str, dict[str, str]] = {
         "none": "regard.nn.positions.scheme:NoPositions",
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
         "learned": "regard.nn.positions.learned:Learned",
+        "rotary": "regard.nn.positions.rotary:Rotary",
     },
     "schedules": {
         "noam": "regard.training.schedules:noam",

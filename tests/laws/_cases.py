@@ -194,13 +194,14 @@ def _paths(family: Family) -> list[str]:
 
 
 def kinds(group: str) -> list[Any]:
-    """Each kind of a group, with each choice of its options."""
+    """Each kind of a group as it usually is, and with each other choice of each option."""
     found: list[Any] = []
     for name in registry.names(group):
         options = getattr(registry.kind(group, name), "Options", None)
-        choices = {} if options is None else _choices(options, "")
-        for values in itertools.product(*choices.values()):
-            found.append({"kind": name, **dict(zip(choices, values, strict=True))})
+        found.append({"kind": name})
+        for option, values in ({} if options is None else _choices(options, "")).items():
+            usual = getattr(options(), option)
+            found += [{"kind": name, option: value} for value in values if value != usual]
     return found
 
 
@@ -236,7 +237,7 @@ def _choice(hint: Any, path: str) -> dict[str, list[Any]]:
         return {path: list(values)}
     if get_origin(hint) is Literal:
         return {path: list(get_args(hint))}
-    return {path: [False, True]} if hint is bool else {}
+    return {path: [False, True]} if hint in (bool, bool | None) else {}
 
 
 def names_a_kind(values: list[Any]) -> bool:

@@ -42,7 +42,7 @@ class Rotary(PositionScheme):
 
     Options = RotaryOptions
 
-    def prepare(self, positions):
+    def prepare(self, positions, dtype):
         half = torch.arange(self.size.d_key // 2, dtype=torch.float64, device=positions.device)
         angles = positions[..., None] * self.options.base ** (-2 * half / self.size.d_key)
         return angles.cos()[:, None], angles.sin()[:, None]  # [B or 1, 1, T, d_key / 2]

@@ -90,7 +90,7 @@ def test_feed_forward(kind, activation, bias):
 
 
 @pytest.mark.parametrize("kind", registry.names("norms"))
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("bias", [None, False])
 def test_norm(kind, bias):
     module = make_norm(NormSpec(kind=kind, bias=bias), D)
     check(module, module, states(2, 3, D))

@@ -81,7 +81,7 @@ def _describe(stack: str, scheme: PositionScheme, length: int) -> Positions | No
         return Positions(stack, kind, "bias", None, bias[0].float().mean(dim=0).cpu())
     width = scheme.size.d_key
     unit = weight.new_full((1, 1, length, width), width**-0.5)
-    turned = scheme.turn(unit, scheme.prepare(at))[0, 0].float().cpu()  # [N, d_key]
+    turned = scheme.turn(unit, scheme.prepare(at, unit.dtype))[0, 0].float().cpu()  # [N, d_key]
     if torch.equal(turned, unit[0, 0].float().cpu()):
         return None
     return Positions(stack, kind, "turned", None, turned @ turned.T)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from regard import registry
 from regard.nn.dropout import Dropout
-from regard.nn.linear import Linear
+from regard.nn.linear import Linear, SplitLinear
 from regard.spec import Fraction, Known, Positive
 
 Activation = Callable[[Tensor], Tensor]
@@ -25,7 +25,7 @@ class FeedForwardSpec:
     """Settings of a feed-forward network.
 
     Attributes:
-        kind: ``plain`` (two linear maps).
+        kind: ``plain`` (two linear maps) or ``gated`` (three; with ``silu``, SwiGLU).
         d_ff: the hidden width.
         activation: ``relu`` (paper), ``gelu``, ``gelu_tanh`` or ``silu``.
         dropout: of the hidden states.
@@ -73,3 +73,23 @@ class FeedForward(nn.Module):
         """[B, T, d_model] → [B, T, d_model], each position by itself."""
         hidden = self.activation(self.expand(states))  # [B, T, d_ff]
         return cast(Tensor, self.contract(self.dropout(hidden)))
+
+
+class GatedFeedForward(nn.Module):
+    """(activation(x W) ⊙ x V) W₂ (Shazeer, "GLU Variants Improve Transformer", 2020, equation 5).
+
+    ``gate`` is W, ``up`` is V, made by one product; Glorot-uniform weights.
+    """
+
+    def __init__(self, spec: FeedForwardSpec, d_model: int) -> None:
+        super().__init__()
+        widths = {"gate": spec.d_ff, "up": spec.d_ff}
+        self.expand = SplitLinear(d_model, widths, bias=spec.bias)
+        self.contract = Linear(spec.d_ff, d_model, bias=spec.bias)
+        self.dropout = Dropout(spec.dropout)
+        self.activation = cast(Activation, registry.kind("activations", spec.activation))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, d_model], each position by itself."""
+        gate, up = self.expand(states)  # [B, T, d_ff] each
+        return cast(Tensor, self.contract(self.dropout(self.activation(gate) * up)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard import registry
+from regard.errors import RecipeError
 from regard.spec import Known, Within
 
 
@@ -21,14 +22,15 @@ class NormSpec:
     """Settings of a norm.
 
     Attributes:
-        kind: ``layernorm``.
-        eps: added to the variance.
-        bias: whether a shift is learned beside the scale.
+        kind: ``layernorm`` or ``rmsnorm``.
+        eps: added to the variance (rmsnorm: to the mean square).
+        bias: whether a shift is learned beside the scale; None = as the kind usually has it
+            (layernorm does, rmsnorm has none).
     """
 
     kind: Annotated[str, Known("norms")] = "layernorm"
     eps: Annotated[float, Within(0)] = 1e-5
-    bias: bool = True
+    bias: bool | None = None
 
 
 class LayerNorm(nn.Module):
@@ -42,11 +44,34 @@ class LayerNorm(nn.Module):
         super().__init__()
         self.eps = spec.eps
         self.weight = nn.Parameter(torch.ones(d_model))
-        self.bias = nn.Parameter(torch.zeros(d_model)) if spec.bias else None
+        self.bias = nn.Parameter(torch.zeros(d_model)) if spec.bias is not False else None
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, T, d_model] → [B, T, d_model]."""
         return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """Root mean square 1 over the features, then scale (Zhang & Sennrich, 2019).
+
+    Statistics are taken in float32 or wider, whatever the states' dtype. Scale 1 at the start.
+
+    Raises:
+        RecipeError: when a shift is asked for.
+    """
+
+    def __init__(self, spec: NormSpec, d_model: int) -> None:
+        super().__init__()
+        if spec.bias:
+            raise RecipeError("rmsnorm has no bias", where="layer.norm.bias", hint="leave it out")
+        self.eps = spec.eps
+        self.weight = nn.Parameter(torch.ones(d_model))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, d_model]."""
+        wide = states.to(torch.promote_types(states.dtype, torch.float32))
+        scale = (wide.square().mean(dim=-1, keepdim=True) + self.eps).rsqrt()  # [B, T, 1]
+        return (wide * scale).to(states.dtype) * self.weight
 
 
 def make_norm(spec: NormSpec, d_model: int) -> nn.Module:

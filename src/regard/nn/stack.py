@@ -209,7 +209,8 @@ class Stack(nn.Module):
         rule = self.pattern & (self.rule & mask if cache is None else mask)
         form = prepare(rule, queries, offset + queries, device=states.device, offset=offset)
         keys = positions if cache is None or cache.positions is None else cache.positions
-        turning, bias = self.positions.prepare(positions), self.positions.bias(positions, keys)
+        turning = self.positions.prepare(positions, states.dtype)
+        bias = self.positions.bias(positions, keys)
         rows = find_rows(mask, states) if cache is None else None
         return AttentionContext(form, self.positions, turning, bias, rows)
 

@@ -53,7 +53,7 @@ def test_no_positions_at_all():
 class Turning(PositionScheme):
     """One plane, turned by a radian a position."""
 
-    def prepare(self, positions):
+    def prepare(self, positions, dtype):
         return positions
 
     def turn(self, heads, prepared):

@@ -48,6 +48,19 @@ def test_two_linear_maps_and_an_activation(name, bias):
     torch.testing.assert_close(made, truth, rtol=0, atol=1e-12)
 
 
+def test_the_gated_form():
+    module = registry.kind("feed_forwards", "gated")(
+        FeedForwardSpec("gated", d_ff=5, activation="silu"), 4
+    ).double()
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    (gate, gate_bias), (up, up_bias) = module.expand.slice("gate"), module.expand.slice("up")
+    gated = x @ gate.T + gate_bias
+    hidden = gated * torch.sigmoid(gated) * (x @ up.T + up_bias)
+    truth = hidden @ module.contract.weight.T + module.contract.bias
+    torch.testing.assert_close(module(x), truth, rtol=0, atol=1e-12)
+    assert module.expand.weight.shape == (10, 4)
+
+
 def test_each_position_by_itself():
     module, x = FeedForward(FeedForwardSpec(d_ff=5), 4), torch.randn(2, 3, 4)
     torch.testing.assert_close(module(x)[:, 1:2], module(x[:, 1:2]))

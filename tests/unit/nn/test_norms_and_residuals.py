@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from regard.errors import RecipeError
 from regard.nn import NormSpec, Residual, make_norm
 
 
@@ -70,3 +71,14 @@ def test_statistics_are_wide(dtype):
     x = (torch.randn(3, 512) + 300).to(dtype)
     truth = make_norm(NormSpec(), 512)(x.float())
     torch.testing.assert_close(norm(x).float(), truth, rtol=0.01, atol=0.01)
+
+
+def test_rms_norm_is_the_formula_and_has_no_shift():
+    norm = make_norm(NormSpec("rmsnorm", eps=0.1), 4).double()
+    nn.init.normal_(norm.weight)
+    x = torch.randn(2, 3, 4, dtype=torch.float64)
+    truth = x / (x.square().mean(-1, keepdim=True) + 0.1).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), truth, rtol=0, atol=1e-12)
+    assert [name for name, _ in norm.named_parameters()] == ["weight"]
+    with pytest.raises(RecipeError, match="rmsnorm has no bias"):
+        make_norm(NormSpec("rmsnorm", bias=True), 4)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from regard.spec import KindSpec
@@ -55,8 +56,13 @@ class PositionScheme(nn.Module):
         """Door one: states [B, T, d_model] with positions [B or 1, T] added, before a layer."""
         return states
 
-    def prepare(self, positions: Tensor) -> Any:
-        """Door two, once a stack: what `turn` needs for tokens at these positions [B or 1, T]."""
+    def prepare(self, positions: Tensor, dtype: torch.dtype) -> Any:
+        """Door two, once a stack: what `turn` needs for tokens at these positions [B or 1, T].
+
+        Args:
+            positions: of the new tokens.
+            dtype: of the states.
+        """
         return None
 
     def turn(self, heads: Tensor, prepared: Any) -> Tensor:
