@@ -18,6 +18,7 @@ from regard.errors import RegardError
 
 FAMILIES: dict[str, str] = {
     "transformer": "regard.models.transformer:FAMILY",
+    "gpt": "regard.models.gpt:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -89,9 +90,11 @@ class Family:
         model: the ``nn.Module`` class, built from a config.
         presets: published sizes, as nested settings in the recipe's words.
         shape: ``decoder``, ``encoder``, ``encoder-decoder`` or ``towers``.
-        stacks: the config's fields that hold a ``StackSpec``.
         tiny: a config small enough for the laws.
         example: ``(config, batch, length) -> keyword arguments`` for one forward pass.
+        stacks: the config's fields that hold a ``StackSpec``; none where its settings are the
+            config's own.
+        defaults: settings of every preset that says nothing else, where they are not the parts'.
         can: abilities such as ``cache`` and ``causal``.
     """
 
@@ -100,9 +103,10 @@ class Family:
     model: type
     presets: Mapping[str, Mapping[str, Any]]
     shape: str
-    stacks: tuple[str, ...]
     tiny: Callable[[], Any]
     example: Callable[[Any, int, int], dict[str, Any]]
+    stacks: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     can: frozenset[str] = field(default_factory=frozenset)
 
 

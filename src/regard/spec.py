@@ -111,6 +111,29 @@ def resolve(*sources: Mapping[str, Any], stacks: Sequence[str] = ()) -> dict[str
     return merge(*(spread(source, stacks) for source in sources))
 
 
+def from_preset(
+    cls: type[T],
+    name: str,
+    own: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
+    *,
+    stacks: Sequence[str] = (),
+) -> T:
+    """The config of one of ``cls.presets``, under settings of one's own with dotted keys.
+
+    Raises:
+        RecipeError: there is no such preset, or a setting cannot be.
+    """
+    presets: Mapping[str, Mapping[str, Any]] = cls.presets  # type: ignore[attr-defined]
+    if name not in presets:
+        near = nearest(name, presets)
+        raise RecipeError(
+            f"no preset {name!r}",
+            hint=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(presets)}",
+        )
+    return build(cls, resolve(defaults or {}, presets[name], nest(own), stacks=stacks))
+
+
 def build(cls: type[T], settings: Mapping[str, Any], *, where: str = "model") -> T:
     """The dataclass ``cls`` from nested settings.
 

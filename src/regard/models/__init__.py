@@ -1,5 +1,6 @@
 """Families, a file each: a note, a config, presets, and the wiring."""
 
+from regard.models.gpt import GPT, GPTConfig
 from regard.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["Transformer", "TransformerConfig"]
+__all__ = ["GPT", "GPTConfig", "Transformer", "TransformerConfig"]

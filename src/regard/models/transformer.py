@@ -27,7 +27,7 @@ from regard.nn.masks import Causal, Full, Rule, as_rule, keys_only
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Memory, Stack, StackSpec
 from regard.registry import Family
-from regard.spec import Positive, build, nest, resolve
+from regard.spec import Positive, from_preset
 
 STACKS = ("encoder", "decoder")
 
@@ -95,10 +95,8 @@ class TransformerConfig:
         cls, name: str, *, vocab_size: int, overrides: Mapping[str, Any] | None = None
     ) -> Self:
         """A published size, with overrides such as ``{"layer.attention.num_heads": 16}``."""
-        if name not in PRESETS:
-            raise RecipeError(f"no preset {name!r}", hint=f"known: {', '.join(PRESETS)}")
-        own = {"vocab_size": vocab_size, **nest(overrides or {})}
-        return build(cls, resolve(PRESETS[name], own, stacks=STACKS))
+        own = {"vocab_size": vocab_size, **(overrides or {})}
+        return from_preset(cls, name, own, stacks=STACKS)
 
     @property
     def target_vocabulary(self) -> int:

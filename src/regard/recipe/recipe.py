@@ -204,7 +204,8 @@ class Recipe(RecipeModel):
                     where=self._source.place(("model", key)),
                     hint="leave it out: the tokenizer says it",
                 )
-        layers = (self._base_settings(family), decided or {}, own)
+        defaults = {} if self._settled else family.defaults
+        layers = (defaults, self._base_settings(family), decided or {}, own)
         try:
             return build(family.config, resolve(*layers, stacks=family.stacks), where="model")
         except RecipeError as error:
