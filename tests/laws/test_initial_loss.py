@@ -38,6 +38,6 @@ def test_the_loss_starts_at_the_predicted_value(case):
     others = (vocabulary - 1) * math.exp(sigma2 / 2)
     assert loss == pytest.approx((others + own.exp()).log().mean().item(), abs=0.2)
     assert logits.var().item() == pytest.approx(sigma2, abs=0.2)
-    assert sigma2 == pytest.approx(1.0, abs=0.3), "logits start neither flat nor sure"
+    assert sigma2 < 1.3, "logits start sure of something"
     if own.mean() < 1.5:
         assert loss == pytest.approx(math.log(vocabulary) + sigma2 / 2, abs=0.2)

@@ -8,23 +8,24 @@ import torch
 
 from regard.nn import CACHES, kernels
 
-from ._cases import law, mask_of
+from ._cases import law
 
 
 class Walk:
     """A state beside the truth: every hypothesis's tokens so far, read by the model all at once."""
 
     def __init__(self, case, model, *, width, cache, sentences=3):
-        if case.family.shape != "encoder-decoder":
-            pytest.skip(f"it is not said yet how a state of a {case.family.shape} starts")
         self.case, self.model, self.width = case, model, width
         example = case.example(batch=sentences, length=6)
-        self.source = example["source_ids"]
-        lengths = torch.randint(1, self.source.shape[1] + 1, (sentences, 1))
-        self.mask = torch.arange(self.source.shape[1]) < lengths
-        self.words = int(example["target_ids"].max()) + 1
+        self.given = {}
+        if (source := example.get("source_ids")) is not None:
+            lengths = torch.randint(1, source.shape[1] + 1, (sentences, 1))
+            self.given = {"source_ids": source, "source_mask": torch.arange(6 + 1) < lengths}
+        self.sentences = sentences
+        self.words = int(example[case.causal_input].max()) + 1
+        start = self.given or {"sentences": sentences}
         with kernels.use(case.kernel):
-            self.state = model.start(self.source, source_mask=self.mask, width=width, cache=cache)
+            self.state = model.start(**start, width=width, cache=cache)
         self.history = torch.empty(sentences * width, 0, dtype=torch.long)
 
     def step(self, count):
@@ -33,27 +34,24 @@ class Walk:
         self.history = torch.cat([self.history, tokens], dim=1)
         with kernels.use(self.case.kernel):
             made = self.model.step(tokens, self.state)
-        whole = {
-            "source_ids": self.source.repeat_interleave(self.width, dim=0),
-            "target_ids": self.history,
-            mask_of("source_ids"): self.mask.repeat_interleave(self.width, dim=0),
-        }
+        whole = {k: v.repeat_interleave(self.width, dim=0) for k, v in self.given.items()}
+        whole[self.case.causal_input] = self.history
         truth = self.case.run(self.model, whole)[:, -1]
         torch.testing.assert_close(made, truth, rtol=0, atol=1e-12)
         assert self.state.length == self.history.shape[1]
 
     def advance(self):
         """Go on from hypotheses drawn within each sentence."""
-        sentences = len(self.source)
-        within = torch.randint(self.width, (sentences, self.width))
-        parents = (torch.arange(sentences)[:, None] * self.width + within).flatten()
+        within = torch.randint(self.width, (self.sentences, self.width))
+        parents = (torch.arange(self.sentences)[:, None] * self.width + within).flatten()
         self.history = self.history[parents]
         self.state.advance(parents)
 
     def keep(self, sentences):
         """Only these stay."""
         rows = (sentences[:, None] * self.width + torch.arange(self.width)).flatten()
-        self.source, self.mask = self.source[sentences], self.mask[sentences]
+        self.given = {name: value[sentences] for name, value in self.given.items()}
+        self.sentences = len(sentences)
         self.history = self.history[rows]
         self.state.keep(sentences)
         assert self.state.sentences == len(sentences)

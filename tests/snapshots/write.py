@@ -36,7 +36,7 @@ def model(family: Family, preset: str, **settings: Any) -> nn.Module:
     own = dict(family.presets[preset])
     if "vocab_size" in {field.name for field in dataclasses.fields(family.config)}:
         own = {"vocab_size": VOCABULARY, **own}
-    config = build(family.config, resolve(own, settings, stacks=family.stacks))
+    config = build(family.config, resolve(family.defaults, own, settings, stacks=family.stacks))
     with torch.device("meta"):
         made: nn.Module = family.model(config)
     return made

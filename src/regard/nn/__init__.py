@@ -4,7 +4,7 @@ from regard.nn.attention import Attention, AttentionContext, AttentionSpec, Patt
 from regard.nn.cache import CACHES, Cache, CopyCache, DecodingState, SharedCache
 from regard.nn.dropout import Dropout
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
-from regard.nn.feedforward import FeedForward, FeedForwardSpec
+from regard.nn.feedforward import FeedForward, FeedForwardSpec, GatedFeedForward
 from regard.nn.heads import HeadSpec, LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.masks import (
@@ -19,12 +19,13 @@ from regard.nn.masks import (
     as_rule,
     prepare,
 )
-from regard.nn.norms import LayerNorm, NormSpec, make_norm
+from regard.nn.norms import LayerNorm, NormSpec, RMSNorm, make_norm
 from regard.nn.positions import (
     Learned,
     NoPositions,
     PositionScheme,
     PositionSpec,
+    Rotary,
     Sinusoidal,
     sinusoids,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "FeedForward",
     "FeedForwardSpec",
     "Full",
+    "GatedFeedForward",
     "HeadSpec",
     "LanguageModelHead",
     "Layer",
@@ -63,7 +65,9 @@ __all__ = [
     "PositionScheme",
     "PositionSpec",
     "Prefix",
+    "RMSNorm",
     "Residual",
+    "Rotary",
     "Rule",
     "SharedCache",
     "Sinusoidal",

@@ -1,6 +1,7 @@
 """Position schemes, a file per kind."""
 
 from regard.nn.positions.learned import Learned
+from regard.nn.positions.rotary import Rotary
 from regard.nn.positions.scheme import NoPositions, PositionScheme, PositionSpec
 from regard.nn.positions.sinusoidal import Sinusoidal, sinusoids
 
@@ -9,6 +10,7 @@ __all__ = [
     "NoPositions",
     "PositionScheme",
     "PositionSpec",
+    "Rotary",
     "Sinusoidal",
     "sinusoids",
 ]
