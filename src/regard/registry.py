@@ -32,6 +32,10 @@ KINDS: dict[str, dict[str, str]] = {
         "gelu_tanh": "regard.nn.feedforward:gelu_tanh",
         "silu": "regard.nn.feedforward:silu",
     },
+    "formats": {
+        "gpt2": "regard.interop.gpt2:FORMAT",
+        "llama": "regard.interop.llama:FORMAT",
+    },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
         "gated": "regard.nn.feedforward:GatedFeedForward",

@@ -33,6 +33,7 @@ INIT_STD = 0.02
 
 DEFAULTS: dict[str, Any] = {
     "positions": "learned",
+    "embedding": {"scale": False},
     "layer": {"norm_placement": "pre", "feed_forward": {"activation": "gelu_tanh"}},
 }
 

@@ -7,7 +7,9 @@ import torch
 
 from regard.errors import RecipeError
 from regard.models import GPT, GPTConfig
+from regard.models.gpt import FAMILY
 from regard.nn import RMSNorm, Rotary
+from regard.spec import build, resolve
 
 SIZES = {
     # preset: vocabulary, parameters (a tied head counted once)
@@ -65,7 +67,9 @@ def test_styles():
 
 
 def test_the_usual_config_is_gpt_2s():
-    assert GPTConfig(vocab_size=50).layer.norm_placement == "pre"
+    usual = build(GPTConfig, resolve(FAMILY.defaults, {"vocab_size": 50}))
+    assert GPTConfig(vocab_size=50) == usual
+    assert (usual.layer.norm_placement, usual.embedding.scale) == ("pre", False)
     with pytest.raises(RecipeError, match="did you mean 'gpt2'"):
         GPTConfig.preset("gpt-2", vocab_size=5)
     changed = GPTConfig.preset("gpt2", vocab_size=5, overrides={"layer.dropout": 0.3})
