@@ -20,6 +20,15 @@ def tiny() -> Transformer:
     return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
 
 
+@pytest.fixture(params=[True, False], ids=["mkl", "onednn"])
+def by_mkl(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both libraries that pack, whatever the processor."""
+    if request.param and not torch.backends.mkl.is_available():
+        pytest.skip("this torch has no MKL")
+    monkeypatch.setattr(backend, "_mkl_pays", lambda: request.param)
+    return bool(request.param)
+
+
 def logits(model: Transformer) -> Tensor:
     ids = torch.arange(4, 24).view(4, 5)
     return model(ids, ids.flip(0))
@@ -28,11 +37,12 @@ def logits(model: Transformer) -> Tensor:
 @needs_packing
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_packed_product_is_the_product(rows: int, bias: bool) -> None:
+def test_a_packed_product_is_the_product(rows: int, bias: bool, by_mkl: bool) -> None:
     layer = Linear(48, 80, bias=bias)
     states = torch.randn(rows, 48)
     plain = layer(states)
     assert backend.pack(layer.weight)
+    assert layer.weight.packed.by_mkl == by_mkl
     with torch.no_grad():
         torch.testing.assert_close(layer(states), plain, rtol=1e-5, atol=1e-5)
         deep = layer(states.view(rows, 1, 1, 48).transpose(0, 1))
@@ -40,7 +50,7 @@ def test_a_packed_product_is_the_product(rows: int, bias: bool) -> None:
 
 
 @needs_packing
-def test_a_packed_model_gives_the_same_and_gradients_pass_it_by() -> None:
+def test_a_packed_model_gives_the_same_and_gradients_pass_it_by(by_mkl: bool) -> None:
     model = tiny()
     plain = logits(model)
     with packed(model), torch.no_grad():
@@ -52,7 +62,7 @@ def test_a_packed_model_gives_the_same_and_gradients_pass_it_by() -> None:
 
 
 @needs_packing
-def test_a_changed_weight_is_not_stale() -> None:
+def test_a_changed_weight_is_not_stale(by_mkl: bool) -> None:
     layer = Linear(16, 16)
     states = torch.randn(3, 16)
     backend.pack(layer.weight)
@@ -76,3 +86,13 @@ def test_what_cannot_be_packed_stays_plain(monkeypatch: pytest.MonkeyPatch) -> N
     with packed(model), torch.no_grad():
         assert logits(model).isfinite().all()
         assert not any(hasattr(parameter, "packed") for parameter in model.parameters())
+
+
+def test_mkl_packs_on_the_processors_that_it_is_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pays = backend._mkl_pays.__wrapped__
+    monkeypatch.setattr(backend, "vendor", lambda: "AuthenticAMD")
+    assert not pays()
+    monkeypatch.setattr(backend, "vendor", lambda: "GenuineIntel")
+    assert pays() == torch.backends.mkl.is_available()
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    assert not pays()
