@@ -20,7 +20,7 @@ class Format:
         architectures: those understood, with the prefix that their tensors have before the table's
             names (a head's tensors excepted).
         read: from their settings to our family's.
-        write: from our config to their settings, without ``architectures``.
+        write: from our config to their settings, ``architectures`` among them.
         table: which tensor is which, under our config.
         ignored: tensors that hold no parameter, such as masks; patterns with ``{}``.
     """

@@ -78,6 +78,7 @@ def write(config: GPTConfig) -> dict[str, Any]:
     """Their settings."""
     layer = config.layer
     return {
+        "architectures": ["GPT2LMHeadModel"],
         "vocab_size": config.vocab_size,
         "n_embd": config.d_model,
         "n_layer": config.num_layers,

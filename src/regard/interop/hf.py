@@ -21,6 +21,9 @@ from regard.spec import build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
+HEADS = ("lm_head.", "cls.")
+"""Tensors outside the body, whose names have no prefix."""
+
 SILENT = (
     *("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "output_past"),
@@ -45,18 +48,19 @@ def read_directory(directory: Path) -> tuple[Format, Any, dict[str, Tensor]]:
         known = ", ".join(registry.names("formats"))
         raise InputError(f"model_type = {name!r} is not supported", where=where, hint=known)
     form: Format = registry.kind("formats", str(name))
-    prefix = _prefix(form, given, where)
-    settings = Settings(given, where)
-    settings.ignore(["model_type", "architectures", *SILENT])
-    family = registry.family(form.family)
-    ours = form.read(settings)
-    settings.done()
-    config: Any = build(family.config, resolve(family.defaults, ours, stacks=family.stacks))
+    architecture = _architecture(form, given, where)
+    prefix = form.architectures[architecture]
     tensors = {}
     for key, tensor in read_tensors(directory).items():
         key = key.removeprefix(prefix)
         if not any(matches(pattern, key) for pattern in form.ignored):
             tensors[key] = tensor
+    settings = Settings(given, where, architecture=architecture, tensors=tensors)
+    settings.ignore(["model_type", "architectures", *SILENT])
+    family = registry.family(form.family)
+    ours = form.read(settings)
+    settings.done()
+    config: Any = build(family.config, resolve(family.defaults, ours, stacks=family.stacks))
     model = on_meta(family, config)
     if "lm_head.weight" in tensors and getattr(config, "tie", "") == "all":
         del tensors["lm_head.weight"]  # stated twice by some writers
@@ -68,18 +72,14 @@ def write_directory(form: Format, config: Any, tensors: Mapping[str, Tensor], to
     from safetensors.torch import save_file
 
     family = registry.family(form.family)
-    architecture, prefix = next(iter(form.architectures.items()))
+    settings = {"model_type": form.model_type, **form.write(config)}
+    prefix = form.architectures[settings["architectures"][0]]
     table = form.table(config)
     made = {
-        (key if key.startswith("lm_head.") else prefix + key): tensor
+        (key if key.startswith(HEADS) else prefix + key): tensor
         for key, tensor in empty(on_meta(family, config), table, tensors).items()
     }
     save_file(made, to / WEIGHTS, metadata={"format": "pt"})
-    settings = {
-        "architectures": [architecture],
-        "model_type": form.model_type,
-        **form.write(config),
-    }
     (to / CONFIG).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
@@ -133,8 +133,8 @@ def _missing(directory: Path, path: Path) -> InputError:
     return InputError(f"there is no {path.name}", where=str(directory))
 
 
-def _prefix(form: Format, given: Mapping[str, Any], where: str) -> str:
-    """What the names of this architecture's tensors begin with."""
+def _architecture(form: Format, given: Mapping[str, Any], where: str) -> str:
+    """The one that the file names, or else the format's first."""
     for architecture in given.get("architectures") or []:
         if architecture not in form.architectures:
             raise InputError(
@@ -142,5 +142,5 @@ def _prefix(form: Format, given: Mapping[str, Any], where: str) -> str:
                 where=where,
                 hint=f"known: {', '.join(form.architectures)}",
             )
-        return form.architectures[architecture]
-    return next(iter(form.architectures.values()))
+        return str(architecture)
+    return next(iter(form.architectures))

@@ -110,6 +110,7 @@ def write(config: GPTConfig) -> dict[str, Any]:
     layer = config.layer
     d_key, _ = layer.attention.widths(config.d_model)
     return {
+        "architectures": ["LlamaForCausalLM"],
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
         "num_hidden_layers": config.num_layers,

@@ -14,11 +14,26 @@ class Settings:
     Args:
         values: the file's content.
         where: the file, for errors.
+        architecture: of the model; a body and what stands on it differ there alone.
+        tensors: names of the weights' tensors, for what only they tell.
     """
 
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        where: str,
+        *,
+        architecture: str = "",
+        tensors: Iterable[str] = (),
+    ) -> None:
         self._left = dict(values)
+        self._tensors = frozenset(tensors)
         self.where = where
+        self.architecture = architecture
+
+    def holds(self, tensor: str) -> bool:
+        """Whether the weights have a tensor of this name."""
+        return tensor in self._tensors
 
     def take(self, key: str, default: Any = ...) -> Any:
         """A key's value.
