@@ -62,7 +62,7 @@ def seed_result(options: argparse.Namespace, seed: int) -> dict[str, Any] | None
         return None
     minutes = (time.perf_counter() - begun) / 60
     report = regard.evaluate(path)
-    task, model = open_task(path)
+    task, model, _ = open_task(path)
     splits = task.prepare(path, lambda _: None)
     loss = validation_loss(model, task.objective(), splits.valid)["loss"]
     bleu = report.scores["bleu"]

@@ -19,7 +19,7 @@ from regard.errors import RegardError
 from regard.load import open_task, start_weights
 from regard.recipe import Recipe
 from regard.run import Run
-from regard.training import Ranks, choose_device, make_precision
+from regard.training import Ranks, choose_device, counted, make_precision, make_schedule
 from regard.workflow import (
     Ready,
     build_model,
@@ -71,7 +71,7 @@ def check(
         settings = ready.settings
         yield Row(
             "machine",
-            f"{settings.device}, {settings.precision}, {settings.threads} threads, "
+            f"{settings.device}, {settings.precision}, {counted(settings.threads, 'thread')}, "
             f"torch {torch.__version__}",
         )
         yield from _try_batches(ready)
@@ -86,6 +86,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         "batches",
         f"{steps:,} steps an epoch, {sizes.mean() * settings.accumulate:,.0f} real tokens a step",
     )
+    yield Row("schedule", _schedule(ready, steps))
     model = build_model(recipe, task, settings)
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("model", f"{recipe.family}, {parameters:,} parameters")
@@ -100,10 +101,12 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     begun, before = time.perf_counter(), _peak(device, reset=True)
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
     seconds, after = time.perf_counter() - begun, _peak(device)
-    shape = " and ".join(f"{tuple(v.shape)}" for k, v in batch.items() if k.endswith("_ids"))
+    shape = " and ".join(
+        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.endswith("_ids")
+    )
     yield Row(
         "worst batch",
-        f"{shape}: {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
+        f"{shape} (texts × tokens): {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
     )
     classes = _classes(model)
@@ -111,8 +114,29 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         return
     blind = math.log(classes)
     # The logits' variance adds half of itself to ln V: at most about 1 for any sound first weights.
-    verdict = "as it should be" if loss < 1.1 * blind + 1 else "too high, look into this"
-    yield Row("first loss", f"{loss:.3f}, a blind guess has ln V = {blind:.3f}: {verdict}")
+    most = 1.1 * blind + 1
+    verdict = "as it should be" if loss < most else "too high, look into this"
+    yield Row(
+        "first loss",
+        f"{loss:.3f}, a blind guess has ln V = {blind:.3f}, sound ones up to {most:.1f}: {verdict}",
+    )
+
+
+def _schedule(ready: Ready, steps: int) -> str:
+    """The highest rate of the run, and when: a warm-up longer than the run never gets there."""
+    settings = ready.settings
+    ends = [settings.max_steps, settings.max_epochs and settings.max_epochs * steps]
+    horizon = min(end for end in ends if end)
+    config = ready.recipe.model_config_for(ready.task.model_settings())
+    width = int(getattr(config, "d_model", 0))
+    rate = make_schedule(replace(settings.schedule, d_model=width), horizon)
+    tried = {*range(1, horizon + 1, max(1, horizon // 2000)), horizon}
+    tried.add(min(horizon, max(1, settings.schedule.warmup_steps)))
+    highest = max(tried, key=rate)
+    found = f"{settings.schedule.kind}: at most {rate(highest):.3g}, at step {highest:,}"
+    warmup = settings.schedule.warmup_steps
+    short = f" — the run ends before its {warmup:,} steps of warm-up" if warmup > horizon else ""
+    return f"{found} of {horizon:,}{short}"
 
 
 def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor]) -> float:
@@ -143,7 +167,7 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     loss = run.result.scores.get("loss")
     seen = "no validation data" if loss is None else f"loss on the validation data {loss:.3f}"
     yield Row("one step", seen)
-    task, model = open_task(run.path)
+    task, model, _ = open_task(run.path)
     if ready.recipe.data.valid is not None:
         examples = task.read_pairs().first(SAMPLES)
         outputs = task.predict(model, examples, {"strategy": "greedy", "max_length": 20})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -43,8 +43,22 @@ def load(
         RunError: the directory is not a run.
         CheckpointError: it has no valid checkpoint.
     """
-    task, model = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
-    return task.predictor(model)
+    opened = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
+    return opened.task.predictor(opened.model)
+
+
+class Opened(NamedTuple):
+    """A run made ready for use.
+
+    Attributes:
+        task: of its recipe.
+        model: with its weights.
+        weights: which they are, in words.
+    """
+
+    task: Any
+    model: nn.Module
+    weights: str
 
 
 def open_task(
@@ -53,7 +67,7 @@ def open_task(
     precision: Precision | None = None,
     device: str = "auto",
     checkpoint: str | int = "auto",
-) -> tuple[Any, nn.Module]:
+) -> Opened:
     """A run's task object and its model in evaluation mode; see `load`."""
     opened = Run.open(run)
     recipe = Recipe.load(opened.path, settled=True)
@@ -62,8 +76,8 @@ def open_task(
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
     model: nn.Module = registry.family(recipe.family).model(config)
-    opened.load_weights(model, checkpoint)
-    return task, model.to(device=place, dtype=dtype).eval()
+    weights = opened.load_weights(model, checkpoint)
+    return Opened(task, model.to(device=place, dtype=dtype).eval(), weights)
 
 
 def _device(name: str) -> torch.device:

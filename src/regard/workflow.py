@@ -139,7 +139,8 @@ def _carried_on(run: Run, recipe: Recipe, tell: Say) -> Recipe:
     """The run's own recipe, with what may change as ``recipe`` has it; says what goes on."""
     stored = Recipe.load(run.path, settled=True)
     carried = carry_on(stored, recipe)
-    if run.store.all():
+    found, _ = run.store.newest_valid()
+    if found is not None and "progress" in found.state():
         tell(f"kept of {run.path}: weights, optimizer, schedule, generators, place in the data")
     before, after = flatten(stored.settings()), flatten(carried.settings())
     for key in sorted(before.keys() | after.keys()):
@@ -300,6 +301,7 @@ class EvaluationReport:
 
     Attributes:
         run, versus: directories.
+        weights: which of the run's were scored, in words.
         examples: how many were scored.
         seconds: that decoding took.
         scores: by metric, with signature and 95 % interval.
@@ -307,6 +309,7 @@ class EvaluationReport:
     """
 
     run: str
+    weights: str
     examples: int
     seconds: float
     scores: Mapping[str, Score]
@@ -317,6 +320,7 @@ class EvaluationReport:
         """Plain values for JSON."""
         return {
             "run": self.run,
+            "weights": self.weights,
             "examples": self.examples,
             "seconds": round(self.seconds, 2),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
@@ -360,7 +364,7 @@ def evaluate(
     Raises:
         RegardError: what is wrong, where, and what to do.
     """
-    task, model = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
+    task, model, weights = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
     if data is None and task.recipe.data.test is None:
         raise RecipeError(
             "the run's recipe names no test data",
@@ -374,12 +378,12 @@ def evaluate(
     found = task.score(examples, outputs, resamples=RESAMPLES)
     comparisons: Sequence[Comparison] = ()
     if versus is not None:
-        other_task, other = open_task(versus, precision=precision, device=device)
+        other_task, other, _ = open_task(versus, precision=precision, device=device)
         if other_task.name != task.name:
             raise InputError(f"is a run of {other_task.name}, not {task.name}", where=str(versus))
         others = other_task.predict(other, examples, {"beam": beam})
         comparisons = task.compare(examples, outputs, others)
     name = None if versus is None else str(versus)
     return EvaluationReport(
-        str(run), len(examples), seconds, found.scores, versus=name, comparisons=comparisons
+        str(run), weights, len(examples), seconds, found.scores, name, comparisons
     )

@@ -25,7 +25,7 @@ WRITTEN = [
     ("threads = 1", 'device = "tpu"', "training.device: there is no device 'tpu'"),
     ("threads = 1", 'device = "cuda"', "training.device: torch finds no GPU here"),
     ("batch_tokens = 400", "batch_tokens = 9", "raise training.batch_tokens"),
-    ("samples = 1", 'metric = "bleeu"', "evaluation.metric: the evaluation gives no 'bleeu'"),
+    ("samples = 1", 'metric = "bleeu"', "evaluation.metric: there is no score 'bleeu'"),
     ('"train.source"', '"no.source"', "no.source: there is no such file"),
     ('"train.source"', '"empty"', "empty: the file is empty"),
     ('"train.source"', '"short"', "short has 2, "),

@@ -327,7 +327,7 @@ class TestRuns:
         lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
         assert "30 of 2000" in lines["a"]
         assert "3.000" in lines["a"]
-        assert "training.seed=1" in lines["a"]
+        assert "training.seed: 1, 2" in done.stdout
         assert "2.500" in lines["deep/b"]
 
     def test_json(self, call, runs):

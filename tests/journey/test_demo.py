@@ -48,9 +48,9 @@ def test_the_whole_demo(call, tmp_path):
     run = tmp_path / "runs" / "here"
     assert (run / "attention.png").read_bytes().startswith(b"\x89PNG")
     assert "<html" in (run / "attention.html").read_text()
-    (line,) = (line for line in done.stdout.splitlines() if "regard translate" in line)
-    command = line.split("regard ", 1)[1].replace('"', "").split(" ", 2)
-    assert call(*command).returncode == 0
+    (line,) = (line for line in done.stdout.splitlines() if "translate your own" in line)
+    words = line.rsplit(" translate ", 1)[1].replace('"', "").split(" ", 1)
+    assert call("translate", *words).returncode == 0
 
     before = bits(run, 4)
     again = call("demo", "--run", "runs/here", *SMALL)

@@ -185,7 +185,7 @@ class TestCost:
 
     def test_a_vocabulary_that_nobody_knows_is_assumed(self, regard):
         _, out, _ = regard("cost", "copy-digits", "--lengths", "8")
-        assert "assumed: give model.vocab_size=N" in out
+        assert "assumed: " in out
         _, out, _ = regard("cost", "copy-digits", "model.vocab_size=14", "--lengths", "8")
         assert "assumed" not in out
 

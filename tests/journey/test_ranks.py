@@ -86,7 +86,7 @@ def test_two_ranks(server, call, files, whole):
     ("words", "said"),
     [
         (["data.valid.source=no.source"], "no.source: there is no such file"),
-        (["evaluation.metric=nothing"], "the evaluation gives no 'nothing'"),
+        (["evaluation.metric=nothing"], "there is no score 'nothing'"),
         (["training.schedule.peak=1e30"], "is not finite"),
     ],
 )

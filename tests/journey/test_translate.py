@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +45,18 @@ class TestInputsAndOutputs:
 
         (tmp_path / "in.gz").write_bytes(gzip.compress("\n".join(TEXTS).encode()))
         assert lines(call("translate", trained, "-i", "in.gz")) == outputs
+
+    @pytest.mark.parametrize("ending", ["gz", "zst"])
+    def test_into_a_packed_file(self, call, trained, outputs, ending):
+        assert lines(call("translate", trained, *TEXTS, "-o", f"out.{ending}")) == []
+        assert lines(call("translate", trained, "-i", f"out.{ending}"))
+        from regard.data import read_lines
+
+        assert list(read_lines(f"out.{ending}")) == outputs
+
+    def test_an_output_is_one_line(self):
+        assert translate._plain("", SimpleNamespace(text="a\r\nb\nc\td")) == "a b c d"
+        assert translate._scored("", SimpleNamespace(text="a\tb", score=-1.0)) == "-1.0000\ta b"
 
     def test_into_a_file(self, call, trained, outputs, tmp_path):
         assert lines(call("translate", trained, *TEXTS, "-o", "out.txt")) == []

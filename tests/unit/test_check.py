@@ -19,13 +19,24 @@ def test_everything_in_order(folder, tmp_path, monkeypatch):
     (tmp_path / "tmp").mkdir()
     found = list(check("tiny.toml"))
     assert [row.what for row in found] == [
-        *("recipe", "data", "data", "tokenizer", "machine", "batches", "model", "worst batch"),
+        *(
+            "recipe",
+            "data",
+            "data",
+            "tokenizer",
+            "machine",
+            "batches",
+            "schedule",
+            "model",
+            "worst batch",
+        ),
         *("first loss", "one step", "save, load, decode, score", "trial run"),
     ]
     seen = {row.what: row.seen for row in found}
     assert seen["recipe"] == "tiny.toml: every key known and typed"
     assert "24 of 24 texts come back" in seen["tokenizer"]
-    assert "cpu, float32, 1 threads" in seen["machine"]
+    assert "cpu, float32, 1 thread," in seen["machine"]
+    assert seen["schedule"].endswith("at step 2 of 2")
     assert "as it should be" in seen["first loss"]
     assert seen["save, load, decode, score"].startswith("3 texts: BLEU ")
     assert not list((tmp_path / "tmp").glob("regard-*"))
@@ -44,6 +55,19 @@ def test_the_worst_batch_is_tried_as_training_will(folder, monkeypatch):
     assert "cpu, bfloat16" in found["machine"]
     assert next(made[0].parameters()).dtype == torch.bfloat16
     assert "as it should be" in found["first loss"]
+
+
+def test_a_run_that_ends_in_its_warm_up_is_said(folder):
+    found = rows("tiny.toml", ["training.schedule.warmup_steps=50"])
+    assert "ends before its 50 steps of warm-up" in found["schedule"]
+
+
+@pytest.mark.parametrize("setting", ["training.patience=3", "evaluation.metric=bleu"])
+def test_what_needs_validation_data_is_refused_without(folder, setting):
+    lines = (folder / "tiny.toml").read_text().splitlines(keepends=True)
+    (folder / "bare.toml").write_text("".join(line for line in lines if "valid" not in line))
+    with pytest.raises(RecipeError, match="no meaning without validation data"):
+        rows("bare.toml", [setting])
 
 
 def test_a_score_that_nobody_gives(folder):

@@ -32,7 +32,7 @@ def same(one, other):
 class TestOpen:
     def test_the_weights_of_a_step(self, run):
         for which, step in ((1, 1), ("1", 1), ("last", 2), (2, 2)):
-            _, model = open_task(run, checkpoint=which)
+            _, model, _ = open_task(run, checkpoint=which)
             assert same(held(model), weights(run, step))
             assert not model.training
 

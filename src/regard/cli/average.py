@@ -79,8 +79,8 @@ def _card(run: Path, output: Path, steps: list[int]) -> str:
             f"The mean of the weights of {run.name} after steps {', '.join(map(str, steps))}.",
             "",
             "```sh",
-            f'regard translate {output.name} "…"',
-            f"regard evaluate {output.name} --versus {run.name}",
+            f'regard translate {output} "…"',
+            f"regard evaluate {output} --versus {run}",
             "```",
             "",
         ]

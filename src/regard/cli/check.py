@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Annotated
 
 import typer
@@ -34,4 +35,5 @@ def check(
         else:
             say(Text.assemble((f"{row.what:>26}  ", "bold"), row.seen))
     if not as_json:
-        say("\nall is well; start with: regard train", recipe, *(settings or []))
+        command = shlex.join(["regard", "train", recipe, *(settings or [])])
+        say(f"\nall is well; start with: {command}")

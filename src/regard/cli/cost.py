@@ -104,7 +104,7 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     vocabulary = getattr(config, "vocab_size", None)
     said = "" if vocabulary is None else f", vocabulary {vocabulary:,}"
     if vocabulary and "vocab_size" not in found.model and found.tokenizer.vocab_size is None:
-        said += " (assumed: give model.vocab_size=N)"
+        said += " (assumed: what the text has is not known here; give model.vocab_size=N)"
     say(f"{recipe}: {counted.family}, {counted.parameters:,} parameters{said}")
     say("estimate = L(4d² + 2d·d_ff) + V·d, and another 4d² for each layer's cross-attention")
     pair = "token" if counted.sides == 1 else "source and target token"

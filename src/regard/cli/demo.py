@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,12 +101,16 @@ def _draw(translator: Any, run: Path) -> str:
 
 def _next(console: Any, run: Path, seen: str) -> None:
     console.rule("what to try next")
+    regard = "regard" if shutil.which("regard") else sys.argv[0]  # in an environment not active
     rows = [
         ("see where it looks", seen),
-        ("translate your own", f'regard translate {run} "Tomorrow the young doctor reads a book."'),
-        ("what it costs", f"regard cost {run}"),
-        ("your own data", "regard new translation --help"),
-        ("other recipes", "regard recipe list"),
+        (
+            "translate your own",
+            f'{regard} translate {run} "Tomorrow the young doctor reads a book."',
+        ),
+        ("what it costs", f"{regard} cost {run}"),
+        ("your own data", f"{regard} new translation --help"),
+        ("other recipes", f"{regard} recipe list"),
     ]
     for what, how in rows:
         console.print(f"[bold]{what:>20}[/bold]  {how}")

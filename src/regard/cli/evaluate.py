@@ -73,14 +73,18 @@ def _data(source: Path | None, target: Path | None, pairs: list[str]) -> dict[st
     return found or None
 
 
+def _interval(low: float, high: float) -> str:
+    return f"{low:.1f} to {high:.1f}".replace("-0.0", "0.0")
+
+
 def _print(report: Any) -> None:
     from regard.cli.output import console, print_table
 
     say = console().print
-    say(f"{report.examples:,} examples in {report.seconds:.1f} s")
+    say(f"{report.examples:,} examples in {report.seconds:.1f} s; weights: {report.weights}")
     rows = []
     for score in report.scores.values():
-        low_high = "-" if score.interval is None else "{:.1f} to {:.1f}".format(*score.interval)
+        low_high = "-" if score.interval is None else _interval(*score.interval)
         rows.append((score.name, f"{score.value:.2f}", low_high, score.signature))
     print_table(("", "score", "95 % interval", "signature"), rows)
     for found in report.comparisons:

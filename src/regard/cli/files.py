@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, cast
 
-from regard.errors import InputError
+from regard.errors import InputError, missing_extra
 
 Write = Callable[[str], None]
 
@@ -39,8 +40,11 @@ def refuse_existing(path: Path | None) -> None:
         InputError: naming it.
     """
     if path is not None and path.exists():
+        what = "directory" if path.is_dir() else "file"
         raise InputError(
-            "this file exists already", where=str(path), hint="name another, or remove it first"
+            f"this {what} exists already",
+            where=str(path),
+            hint="name another, or remove it first",
         )
     if path is not None and not path.parent.is_dir():
         raise InputError("there is no such directory", where=str(path.parent))
@@ -68,7 +72,7 @@ def opened_output(path: Path | None) -> Iterator[Write]:
         print(line, file=file)
 
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
+        with _open_new(partial, path.suffix) as file:
             yield write
         refuse_existing(path)
         partial.rename(path)
@@ -78,6 +82,22 @@ def opened_output(path: Path | None) -> Iterator[Write]:
         else:
             partial.unlink(missing_ok=True)
         raise
+
+
+def _open_new(partial: Path, ending: str) -> IO[str]:
+    """A file to write, packed as the ending of its later name says."""
+    how: Any = {"mode": "wt", "encoding": "utf-8", "newline": "\n"}
+    if ending == ".gz":
+        import gzip
+
+        return cast(IO[str], gzip.open(partial, **how))
+    if ending == ".zst":
+        try:
+            import zstandard
+        except ImportError as error:
+            raise missing_extra("zstandard", "data") from error
+        return cast(IO[str], zstandard.open(partial, **how))
+    return cast(IO[str], partial.open(**how))
 
 
 def _print(line: str) -> None:

@@ -33,12 +33,19 @@ Checkpoint = Annotated[
 Beam = Annotated[int | None, typer.Option(help="hypotheses kept open", min=1)]
 Nbest = Annotated[int | None, typer.Option(help="outputs for each text", min=1)]
 LengthPenalty = Annotated[
-    float | None, typer.Option(help="alpha: above 0 longer outputs win more often")
+    float | None, typer.Option(help="alpha: above 0 longer outputs win more often", min=0.0)
 ]
 LengthPenaltyKind = Annotated[
     str | None, typer.Option(help="gnmt, ((5+n)/6)^alpha, or power, n^alpha")
 ]
 Strategy = Annotated[str | None, typer.Option(help="greedy, beam or sample")]
+Stop = Annotated[
+    str | None, typer.Option(help="beam: first (enough are finished), all or bound (none can win)")
+]
+MinLength = Annotated[int | None, typer.Option(help="tokens that must stand before the end", min=0)]
+RepetitionPenalty = Annotated[
+    float | None, typer.Option(help="above 1: tokens already written become less likely")
+]
 MaxLength = Annotated[
     str | None, typer.Option(help='tokens of the longest output: a number or "input+50"')
 ]
@@ -47,4 +54,4 @@ Temperature = Annotated[float | None, typer.Option(help="sample: below 1 bolder"
 TopK = Annotated[int | None, typer.Option(help="sample: only the k likeliest")]
 TopP = Annotated[float | None, typer.Option(help="sample: the likeliest that reach p together")]
 MinP = Annotated[float | None, typer.Option(help="sample: at least p times the likeliest")]
-Seed = Annotated[int | None, typer.Option(help="sample: of the random draws")]
+Seed = Annotated[int | None, typer.Option(help="sample: of the random draws", min=0)]

@@ -38,6 +38,10 @@ def runs(
         print_json([_record(run, differing) for run in found])
     else:
         print_table(*_table(found, differing))
+        if differing:
+            typer.echo("what differs in their recipes, in the order above:")
+        for line in _differences(found, differing):
+            typer.echo(f"  {line}")
     if output is not None:
         draw_curves(found, output)
         typer.echo(f"wrote {output}", err=as_json)
@@ -79,12 +83,16 @@ def _table(found: Sequence[History], differing: Sequence[str]) -> tuple[list[str
         row = [record["run"], f"{record['step']} of {end}", _figure(record["train_loss"]), best]
         row += [_figure(record["scores"].get(name)) for name in metrics]
         row.append(_figure(record["tokens_per_second"]))
-        changed = [f"{k}={v}" for k, v in record["differs_in"].items() if v is not None]
-        rows.append([*row, " ".join(changed)])
-    header = ["run", "step", "train loss", "best at", *metrics, "tokens/s"]
-    if not differing:
-        return header, [row[:-1] for row in rows]
-    return [*header, "differs in"], rows
+        rows.append(row)
+    return ["run", "step", "train loss", "best at", *metrics, "tokens/s"], rows
+
+
+def _differences(found: Sequence[History], differing: Sequence[str]) -> list[str]:
+    """A line for each key that is not the same in all runs, with what each run has."""
+    recipes = [flatten(run.recipe.settings()) for run in found]
+    return [
+        f"{key}: " + ", ".join(str(recipe.get(key, "-")) for recipe in recipes) for key in differing
+    ]
 
 
 def _figure(value: float | None) -> str:

@@ -29,12 +29,15 @@ def translate(
     length_penalty: options.LengthPenalty = None,
     length_penalty_kind: options.LengthPenaltyKind = None,
     strategy: options.Strategy = None,
+    stop: options.Stop = None,
+    min_length: options.MinLength = None,
     max_length: options.MaxLength = None,
     prefix: options.Prefix = None,
     temperature: options.Temperature = None,
     top_k: options.TopK = None,
     top_p: options.TopP = None,
     min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
     seed: options.Seed = None,
     batch_tokens: options.BatchTokens = 4096,
     precision: options.Precision = None,
@@ -55,11 +58,14 @@ def translate(
         "length_penalty": length_penalty,
         "length_penalty_kind": length_penalty_kind,
         "strategy": strategy,
+        "stop": stop,
+        "min_length": min_length,
         "max_length": int(max_length) if max_length and max_length.isdigit() else max_length,
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
         "seed": seed,
     }
     with opened_output(output) as write:
@@ -113,11 +119,16 @@ def _json(source: str, one: Any) -> str:
 
 
 def _scored(source: str, one: Any) -> str:
-    return f"{one.score:.4f}\t{one.text}"
+    return f"{one.score:.4f}\t{_one_line(one.text)}"
 
 
 def _plain(source: str, one: Any) -> str:
-    return str(one.text)
+    return _one_line(one.text)
+
+
+def _one_line(text: str) -> str:
+    """Line ends and tabs as spaces: line n of the output belongs to line n of the input."""
+    return text.replace("\r\n", " ").translate(str.maketrans("\n\r\t", "   "))
 
 
 def _name(file: str | None) -> str:

@@ -34,6 +34,9 @@ DPI = 150
 LABEL_POINTS = 6.5
 INCHES_PER_LABEL = 0.115
 LONGEST_LABEL = 14
+HEAD = 1.1
+"""Inches of the text, its answer and the legend, over the views."""
+
 WIDEST = 30
 """Inches up to which the views stand side by side."""
 
@@ -58,12 +61,14 @@ def draw(picture: Picture, *, view: str | None = None) -> Figure:
     across = sum(width for width, _ in sizes) <= WIDEST
     width = sum(w for w, _ in sizes) if across else max(w for w, _ in sizes)
     height = max(h for _, h in sizes) if across else sum(h for _, h in sizes)
-    figure = _figure(width, height + 0.8)
-    _titles(figure, picture, height + 0.8)
+    whole = height + HEAD
+    figure = _figure(width, whole)
+    _titles(figure, picture, whole)
     left, top = 0.0, height
     for name, block, (block_width, block_height) in zip(chosen, blocks, sizes, strict=True):
-        _block(figure, found, block, name, (left, top, width, height + 0.8))
+        _block(figure, found, block, name, (left, top, width, whole))
         left, top = (left + block_width, top) if across else (left, top - block_height)
+    _legend(figure, width, whole)
     return figure
 
 
@@ -226,9 +231,7 @@ def _block(
 def _heading(layer: LayerAttention, name: str) -> str:
     title = name.replace("_", " ").capitalize()
     kind = "target (rows) over source" if layer.kind == "cross" else "self-attention"
-    return f"{title}: {kind}; layer.head, entropy in nats" + (
-        ", rise of the loss" if layer.importance is not None else ""
-    )
+    return f"{title}: {kind}"
 
 
 def _figures(layer: LayerAttention, head: int, *, short: bool = False) -> str:
@@ -297,6 +300,19 @@ def _short(word: str) -> str:
     return word if len(word) <= LONGEST_LABEL else word[: LONGEST_LABEL - 1] + "…"
 
 
+def _legend(figure: Figure, width: float, height: float) -> None:
+    """The bar that says which color is how much, in the upper right corner."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import PowerNorm
+
+    long = min(1.6, 0.3 * width)
+    box = (1 - (long + 0.3) / width, 1 - 0.78 / height, long / width, 0.1 / height)
+    shown = ScalarMappable(PowerNorm(GAMMA, vmin=0.0, vmax=1.0), _colors())
+    bar = figure.colorbar(shown, cax=figure.add_axes(box), orientation="horizontal")
+    bar.set_ticks([0, 0.1, 0.25, 0.5, 1.0], labels=["0", ".1", ".25", ".5", "1"])
+    bar.ax.tick_params(length=2, labelsize=LABEL_POINTS, labelcolor=SOFT)
+
+
 def _titles(figure: Figure, picture: Picture, height: float) -> None:
     """The text, the answer under it and the loss, in the head of the figure."""
     assert picture.trace is not None
@@ -305,6 +321,9 @@ def _titles(figure: Figure, picture: Picture, height: float) -> None:
     lines = [(picture.text, INK, 0.32)]
     if picture.target:
         lines.append((f"→ {picture.target}{loss}", ACCENT, 0.6))
+    rise = any(layer.importance is not None for layer in picture.trace.layers)
+    told = "each map: layer.head, entropy in nats"
+    lines.append((told + (", rise of the loss without the head" if rise else ""), SOFT, 0.88))
     for text, color, down in lines:
         fits = max(30, int(width * 9))  # letters at 13 points
         limit = fits * 13 // 9

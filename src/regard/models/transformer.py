@@ -10,7 +10,7 @@ projections and feed-forward have biases (as in most implementations; its table 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, cast
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from regard.errors import RecipeError
 from regard.nn.attention import Attention
+from regard.nn.body import Body
 from regard.nn.cache import CACHES, DecodingState
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import HeadSpec, LanguageModelHead
@@ -168,9 +169,9 @@ class Transformer(nn.Module):
         return cast(Tensor, self.decoder(embedded, mask=as_rule(target_mask), memory=memory))
 
     @property
-    def body(self) -> Callable[..., Tensor]:
+    def body(self) -> Body:
         """The model without its head: called as the model is, it gives `features`."""
-        return self.features
+        return Body(self)
 
     def encode(self, source_ids: Tensor, *, source_mask: Tensor | Rule | None = None) -> Memory:
         """What cross-attention reads: states [B, S, d_model] and where they are real."""

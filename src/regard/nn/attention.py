@@ -15,7 +15,7 @@ from regard.errors import RecipeError
 from regard.nn import kernels
 from regard.nn.cache import LayerCache
 from regard.nn.linear import Linear, SplitLinear
-from regard.nn.masks import MaskForm, Rule
+from regard.nn.masks import Full, MaskForm, Rule, prepare
 from regard.nn.positions.scheme import PositionScheme
 from regard.nn.rows import Rows
 from regard.spec import Fraction, KindSpec, Positive
@@ -132,7 +132,7 @@ class Attention(nn.Module):
     def forward(
         self,
         states: Tensor,
-        context: AttentionContext,
+        context: AttentionContext | Rule | None = None,
         memory: Tensor | None = None,
         cache: LayerCache | None = None,
     ) -> Tensor:
@@ -140,13 +140,19 @@ class Attention(nn.Module):
 
         Args:
             states: [B, T, d_model].
-            context: mask and positions.
+            context: mask and positions, as a stack prepares them; alone, a mask rule such as
+                ``Causal()`` does, or nothing where all is seen.
             memory: [B, S, d_memory]; not read where the cache holds its keys and values.
             cache: keys and values of earlier steps, which this call extends.
 
         Returns:
             [B, T, d_model].
         """
+        if not isinstance(context, AttentionContext):
+            keys = states if memory is None else memory
+            rule = Full() if context is None else context
+            form = prepare(rule, states.shape[1], keys.shape[1], device=states.device)
+            context = AttentionContext(form)
         if hasattr(self, "qkv"):
             query, key, value = self._project_self(states, context)
             if cache is not None:

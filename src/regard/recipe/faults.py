@@ -35,18 +35,20 @@ class Source:
     Attributes:
         name: the file, or the built-in recipe's name.
         text: what stands there.
-        given: the settings of the command line, which no file holds.
+        given: the settings of the command line or of a call, which no file holds.
+        given_by: which of them.
     """
 
     name: str = "recipe"
     text: str = ""
     given: Mapping[str, Any] = field(default_factory=dict)
+    given_by: str = "command line"
 
     def place(self, key: tuple[str, ...]) -> str:
         """The key with its file and line, as errors name it."""
         dotted = ".".join(key)
         if _holds(self.given, key):
-            return f"command line: {dotted}"
+            return f"{self.given_by}: {dotted}"
         line = toml.line_of(self.text, key)
         return f"{self.name}:{line}: {dotted}" if line else f"{self.name}: {dotted}"
 

@@ -100,6 +100,9 @@ class Recipe(RecipeModel):
         """From nested plain values, e.g. a table written in Python; see `load`."""
         source = source or Source()
         given = parse_overrides(overrides)
+        if given and not source.given:
+            by = "overrides" if isinstance(overrides, Mapping) else "command line"
+            source = dataclasses.replace(source, given_by=by)
         source = dataclasses.replace(source, given=overlay(source.given, given))
         merged = with_absolute_paths(overlay(settings, given), Path.cwd())
         merged = with_derived_defaults(merged)
@@ -182,8 +185,10 @@ class Recipe(RecipeModel):
             key: dotted; of the model's keys the end is enough: ``attention.num_heads``.
         """
         written = flatten({"model": self.model})
-        found = next((name for name in written if name.endswith(f".{key}")), key)
-        return self._source.place(tuple(found.split(".")))
+        found = next((name for name in written if name.endswith(f".{key}")), None)
+        if found is None and key.split(".")[0] not in type(self).model_fields:  # a preset's
+            return f"{self._source.place(('model',))}: {key}"
+        return self._source.place(tuple((found or key).split(".")))
 
     def model_config_for(self, decided: Mapping[str, Any] | None = None) -> Any:
         """The family's config: defaults < preset or start_from < recipe and command line.
@@ -325,7 +330,7 @@ class Recipe(RecipeModel):
             key = ("model",)
         written = flatten({"model": self.model})
         stack, shared = "".join(key[1:2]), (key[0], *key[2:])
-        if len(key) > 2 and stack in stacks and ".".join(shared) in written:
+        if len(key) > 2 and stack in stacks and _has(written, shared) and not _has(written, key):
             key = shared
         what = error.what if error.where is None or key != ("model",) else f"{error.where}: {error}"
         hint = error.hint
@@ -349,6 +354,15 @@ class Recipe(RecipeModel):
 
     def _check_metric(self) -> None:
         """What says which checkpoint is best is a score of the task or a term of the objective."""
+        idle = {"evaluation.metric": self.evaluation.metric != "loss"}
+        idle["training.patience"] = self.training.patience > 0
+        if self.data.train is not None and self.data.valid is None and any(idle.values()):
+            key = next(name for name, given in idle.items() if given)
+            raise RecipeError(
+                "has no meaning without validation data",
+                where=self._source.place(tuple(key.split("."))),
+                hint="give data.valid, or leave it out",
+            )
         terms = getattr(registry.kind("objectives", self.objective.kind), "terms", None)
         if terms is None:  # a plug-in that does not say
             return
@@ -385,3 +399,9 @@ class Recipe(RecipeModel):
                 where=self._source.place(unread[0]),
                 hint=f"did you mean {near}?" if near and len(unread[0]) > 1 else None,
             )
+
+
+def _has(written: Mapping[str, Any], key: tuple[str, ...]) -> bool:
+    """Whether a key, or something under it, was written."""
+    dotted = ".".join(key)
+    return any(name == dotted or name.startswith(f"{dotted}.") for name in written)

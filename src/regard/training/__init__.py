@@ -19,6 +19,7 @@ from regard.training.loop import train
 from regard.training.objective import Objective, Source
 from regard.training.precision import make_precision
 from regard.training.progress import Result, higher_is_better
+from regard.training.schedules import make_schedule
 from regard.training.settings import (
     CheckpointSettings,
     EvaluationSettings,
@@ -27,7 +28,7 @@ from regard.training.settings import (
     TrainingSettings,
 )
 from regard.training.state import load_weights, weights_for_use
-from regard.training.writers import MetricsWriter, TensorBoardWriter, TextWriter, as_line
+from regard.training.writers import MetricsWriter, TensorBoardWriter, TextWriter, as_line, counted
 
 __all__ = [
     "Checkpoint",
@@ -56,11 +57,13 @@ __all__ = [
     "Warned",
     "as_line",
     "choose_device",
+    "counted",
     "higher_is_better",
     "join",
     "load_weights",
     "machine",
     "make_precision",
+    "make_schedule",
     "mean_weights",
     "settle",
     "train",

@@ -113,7 +113,9 @@ class Stepper:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.report = Reporter(session.precision.trained, session.settings.log_every)
+        self.report = Reporter(
+            session.precision.trained, session.settings.log_every, session.horizon
+        )
 
     def __call__(self) -> None:
         """Make one step."""

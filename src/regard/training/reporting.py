@@ -22,10 +22,12 @@ class Reporter:
     Args:
         names: of the trained parameters, in the order of the norms.
         log_every: steps between two lines of metrics; the first ones come closer.
+        horizon: the last step, which has a line too, where it is known.
     """
 
-    def __init__(self, names: Sequence[str], log_every: int) -> None:
+    def __init__(self, names: Sequence[str], log_every: int, horizon: int | None = None) -> None:
         self.log_every = log_every
+        self.horizon = horizon
         self.layers: dict[str, list[int]] = {}
         for index, name in enumerate(names):
             match = _LAYER.match(name)
@@ -76,4 +78,4 @@ class Reporter:
 
     def _is_logged(self, step: int) -> bool:
         early = step == 1 or (step < self.log_every and step % EARLY == 0)
-        return early or step % self.log_every == 0
+        return early or step % self.log_every == 0 or step == self.horizon

@@ -173,12 +173,13 @@ def _started(event: Started) -> str:
     note = f"; {event.note}" if event.note else ""
     return (
         f"training {begins}{ends}: {event.parameters:,} parameters, {event.precision} on "
-        f"{event.device}, {_count(event.threads, 'thread')}"
+        f"{event.device}, {counted(event.threads, 'thread')}"
         f"{'' if event.ranks == 1 else f', {event.ranks} ranks'}{note}"
     )
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 thread``, ``2 threads``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

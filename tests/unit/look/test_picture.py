@@ -167,8 +167,8 @@ class TestImage:
 
     def test_one_view_has_an_image_for_each_head(self, picture):
         whole, part = picture.figure(), picture.figure(view="cross")
-        assert len(whole.axes) == 3 * 2 * 4
-        assert len(part.axes) == 2 * 4
+        assert len(whole.axes) == 3 * 2 * 4 + 1  # and the legend
+        assert len(part.axes) == 2 * 4 + 1
         shown = part.axes[5].get_images()[0].get_array()
         expected = picture.trace["decoder.layers.1.cross_attention"].weights[1]
         torch.testing.assert_close(torch.tensor(shown.data), expected)
