@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self, cast
 import torch
 from torch import Tensor, nn
 
+from regard.nn.body import Body
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import EncoderHeadSpec, HeadSize, Pooler, make_head
 from regard.nn.init import init_normal
@@ -165,9 +166,9 @@ class BERT(nn.Module):
         return first if self.pooler is None else cast(Tensor, self.pooler(first))
 
     @property
-    def body(self) -> Any:
+    def body(self) -> Body:
         """The model without its head: called as the model is, it gives `features`."""
-        return self.features
+        return Body(self)
 
 
 def _tiny() -> BERTConfig:

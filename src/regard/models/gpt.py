@@ -11,13 +11,14 @@ for keys and values, no biases, a head of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
+from regard.nn.body import Body
 from regard.nn.cache import CACHES, DecodingState
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import HeadSpec, LanguageModelHead
@@ -184,9 +185,9 @@ class GPT(nn.Module):
         return cast(Tensor, self.decoder(embedded, mask=as_rule(mask), positions=positions))
 
     @property
-    def body(self) -> Callable[..., Tensor]:
+    def body(self) -> Body:
         """The model without its head: called as the model is, it gives `features`."""
-        return self.features
+        return Body(self)
 
     def start(self, sentences: int, *, width: int = 1, cache: str = "shared") -> DecodingState:
         """A state that holds nothing yet, of ``width`` hypotheses of each sentence."""
