@@ -109,12 +109,10 @@ class _Spread(torch.autograd.Function):
         return _take(gradient, ctx.rows), None
 
 
-class _Restore(torch.autograd.Function):
+class _Restore(_Spread):
+    """Zeros at padding; the gradient is the same as `_Spread`'s, of the real places alone."""
+
     @staticmethod
     def forward(ctx: Any, states: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
         return _put(states, rows)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _take(gradient, ctx.rows), None
