@@ -85,8 +85,10 @@ def _print(report: Any) -> None:
     rows = []
     for score in report.scores.values():
         low_high = "-" if score.interval is None else _interval(*score.interval)
-        rows.append((score.name, f"{score.value:.2f}", low_high, score.signature))
-    print_table(("", "score", "95 % interval", "signature"), rows)
+        rows.append((score.name, f"{score.value:.2f}", low_high))
+    print_table(("", "score", "95 % interval"), rows)
+    for score in report.scores.values():  # never broken: they are copied into papers
+        say(f"{score.name}: {score.signature}", soft_wrap=True)
     for found in report.comparisons:
         verdict = "significant" if found.significant() else "not significant"
         say(
