@@ -57,6 +57,7 @@ def test_files_in_every_spelling(call, trained, tmp_path):
         ["--data", "source=valid.source", "--data", "target=valid.target"],
         ["--data", "file=valid.tsv", "fields.source=b", "fields.target=a"],
         ["--data", "file=valid.tsv", "fields.source=2", "fields.target=1"],
+        ["--data", "file=valid.tsv", "fields={source = 2, target = 1}"],
     ]
     sides = [(tmp_path / f"valid.{side}").read_text().splitlines() for side in ("target", "source")]
     table = ["\t".join(row) for row in zip(*sides, strict=True)]
@@ -111,6 +112,11 @@ def test_the_beam_matters(call, trained):
         (["--source", "empty", "--target", "empty"], "empty: the file is empty"),
         (["--data", "file=short"], "the kind of this table cannot be told"),
         (["--data", "file=a.tsv"], "there is no field 'source'"),
+        (["--data", "file=a.tsv", "fields=3"], "fields is 3, not a table"),
+        (
+            ["--data", "file=a.tsv", "fields={source='1', target=2}"],
+            "for the column of that number, write 1 without quotes",
+        ),
         (["--versus", "nowhere"], "nowhere: there is no such run"),
         (["--device", "tpu"], "device: there is no device 'tpu'"),
         (["--precision", "int8"], "precision: int8 is not built yet"),
