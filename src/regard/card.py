@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from regard.recipe import Recipe
@@ -20,15 +22,7 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
         f"A {recipe.family} for {recipe.task}, {parameters:,} parameters, trained by regard "
         f"{environment.get('regard', '')} from the recipe in [recipe.toml](recipe.toml).",
         "",
-        "| | step | " + " | ".join(_names(evaluations)) + " |",
-        "| --- | --- | " + " | ".join("---" for _ in _names(evaluations)) + " |",
-    ]
-    for title, found in (("best", best[-1:]), ("last", evaluations[-1:])):
-        for line in found:
-            values = " | ".join(f"{line['scores'][name]:.4g}" for name in _names(evaluations))
-            lines.append(f"| {title} | {line['step']} | {values} |")
-    lines += [
-        "",
+        *_table(evaluations, best),
         f"Validation data: `{_described(recipe)}`. Seed {recipe.training.seed}, "
         f"{environment.get('precision')} on {environment.get('device')}, "
         f"{environment.get('threads')} threads, {environment.get('processor', '')}, "
@@ -45,10 +39,19 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def _names(evaluations: list[dict[str, object]]) -> list[str]:
-    scores = evaluations[-1]["scores"] if evaluations else {}
-    assert isinstance(scores, dict)
-    return list(scores)
+def _table(evaluations: list[dict[str, Any]], best: list[dict[str, Any]]) -> list[str]:
+    if not evaluations:
+        return []
+    names = list(evaluations[-1]["scores"])
+    lines = [
+        "| | step | " + " | ".join(names) + " |",
+        "| --- | --- | " + " | ".join("---" for _ in names) + " |",
+    ]
+    for title, found in (("best", best[-1:]), ("last", evaluations[-1:])):
+        for line in found:
+            values = " | ".join(f"{line['scores'][name]:.4g}" for name in names)
+            lines.append(f"| {title} | {line['step']} | {values} |")
+    return [*lines, ""]
 
 
 def _described(recipe: Recipe) -> str:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,11 @@ SAMPLES = 200
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was tried, and what was seen."""
+    """One thing that was tried, and what was seen: in words, and as numbers for a program."""
 
     what: str
     seen: str
+    values: Mapping[str, float | str] = field(default_factory=dict)
 
 
 def check(
@@ -73,6 +74,12 @@ def check(
             "machine",
             f"{settings.device}, {settings.precision}, {counted(settings.threads, 'thread')}, "
             f"torch {torch.__version__}",
+            {
+                "device": settings.device,
+                "precision": settings.precision,
+                "threads": settings.threads,
+                "torch": torch.__version__,
+            },
         )
         yield from _try_batches(ready)
         yield from _try_run(ready, run)
@@ -85,11 +92,12 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     yield Row(
         "batches",
         f"{steps:,} steps an epoch, {sizes.mean() * settings.accumulate:,.0f} real tokens a step",
+        {"steps": steps, "tokens": round(float(sizes.mean()) * settings.accumulate)},
     )
-    yield Row("schedule", _schedule(ready, steps))
+    yield _schedule(ready, steps)
     model = build_model(recipe, task, settings)
     parameters = sum(p.numel() for p in model.parameters())
-    yield Row("model", f"{recipe.family}, {parameters:,} parameters")
+    yield Row("model", f"{recipe.family}, {parameters:,} parameters", {"parameters": parameters})
     start = recipe.model.get("start_from")
     if start is not None:
         for line in start_weights(model, Path(str(start))).splitlines():
@@ -108,6 +116,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         "worst batch",
         f"{shape} (texts × tokens): {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
+        {"seconds": round(seconds, 3), "added_mb": round(after - before), "peak_mb": round(after)},
     )
     classes = _classes(model)
     if classes is None:
@@ -119,10 +128,11 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     yield Row(
         "first loss",
         f"{loss:.3f}, a blind guess has ln V = {blind:.3f}, sound ones up to {most:.1f}: {verdict}",
+        {"loss": round(loss, 4), "blind": round(blind, 4), "most": round(most, 4)},
     )
 
 
-def _schedule(ready: Ready, steps: int) -> str:
+def _schedule(ready: Ready, steps: int) -> Row:
     """The highest rate of the run, and when: a warm-up longer than the run never gets there."""
     settings = ready.settings
     ends = [settings.max_steps, settings.max_epochs and settings.max_epochs * steps]
@@ -136,7 +146,8 @@ def _schedule(ready: Ready, steps: int) -> str:
     found = f"{settings.schedule.kind}: at most {rate(highest):.3g}, at step {highest:,}"
     warmup = settings.schedule.warmup_steps
     short = f" — the run ends before its {warmup:,} steps of warm-up" if warmup > horizon else ""
-    return f"{found} of {horizon:,}{short}"
+    values = {"rate": rate(highest), "step": highest, "of": horizon}
+    return Row("schedule", f"{found} of {horizon:,}{short}", values)
 
 
 def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor]) -> float:
@@ -166,15 +177,17 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     assert run.result is not None
     loss = run.result.scores.get("loss")
     seen = "no validation data" if loss is None else f"loss on the validation data {loss:.3f}"
-    yield Row("one step", seen)
+    yield Row("one step", seen, {} if loss is None else {"loss": round(loss, 4)})
     task, model, _ = open_task(run.path)
     if ready.recipe.data.valid is not None:
         examples = task.read_pairs().first(SAMPLES)
         outputs = task.predict(model, examples, {"strategy": "greedy", "max_length": 20})
-        scores = task.score(examples, outputs).scores.values()
-        seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores)
-        yield Row("save, load, decode, score", f"{len(examples)} texts: {seen}")
-    yield Row("trial run", f"{time.perf_counter() - begun:.1f} s")
+        scores = task.score(examples, outputs).scores
+        seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores.values())
+        values = {name: score.value for name, score in scores.items()}
+        yield Row("save, load, decode, score", f"{len(examples)} texts: {seen}", values)
+    seconds = time.perf_counter() - begun
+    yield Row("trial run", f"{seconds:.1f} s", {"seconds": round(seconds, 3)})
 
 
 def _classes(model: nn.Module) -> int | None:

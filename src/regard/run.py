@@ -69,6 +69,10 @@ class Run:
         self._lock: int | None = None
         self._was_empty = False
 
+    def __repr__(self) -> str:
+        ended = "" if self.result is None else f": {self.result.reason} at {self.result.step}"
+        return f"<Run {self.path}{ended}>"
+
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, resume: bool = False) -> Self:
         """Make the directory and lock it for this process.

@@ -316,6 +316,11 @@ class EvaluationReport:
     versus: str | None = None
     comparisons: Sequence[Comparison] = field(default_factory=tuple)
 
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{score.name} {score.value:.2f} ({score.signature})" for score in self.scores.values()
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

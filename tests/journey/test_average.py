@@ -1,43 +1,22 @@
 """``regard average`` on a run that was really trained."""
 
 import json
-import random
 
 import pytest
 from safetensors.numpy import load_file
 
-RECIPE = """\
-task = "translation"
-data.train = { source = "train.source", target = "train.target" }
-data.valid = { source = "valid.source", target = "valid.target" }
-tokenizer.kind = "words"
-model.preset = "tiny"
-model.d_model = 16
-model.num_layers = 1
-model.layer.feed_forward.d_ff = 32
-training.max_steps = 6
-training.batch_tokens = 200
-training.schedule.warmup_steps = 2
-training.checkpoint = { every_steps = 2, keep = 3, average = 2 }
-evaluation.every_steps = 2
-training.precision = "float32"
-"""
+SETTINGS = [
+    "training.max_steps=6",
+    "training.checkpoint={every_steps = 2, keep = 3, average = 2}",
+    "evaluation.every_steps=2",
+]
 
 
 @pytest.fixture
-def run(call, tmp_path):
-    draw = random.Random(1)
-    for split, lines in {"train": 60, "valid": 8}.items():
-        text = "".join(
-            " ".join(draw.choice("0123456789") for _ in range(draw.randint(2, 6))) + "\n"
-            for _ in range(lines)
-        )
-        for side in ("source", "target"):
-            (tmp_path / f"{split}.{side}").write_text(text)
-    (tmp_path / "tiny.toml").write_text(RECIPE)
-    done = call("train", "tiny.toml", "--run", "run")
+def run(call, files):
+    done = call("train", "tiny.toml", "--run", "run", *SETTINGS)
     assert done.returncode == 0, done.stderr
-    return tmp_path / "run"
+    return files / "run"
 
 
 def weights(run, step):

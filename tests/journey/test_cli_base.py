@@ -285,6 +285,14 @@ class TestNew:
         assert words in done.stderr
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
+    def test_a_table_is_no_side(self, call, files, tmp_path):
+        (tmp_path / "t.tsv").write_text("a\tb\n")
+        given = [word if word != "train.source" else "t.tsv" for word in map(str, files)]
+        assert "t.tsv" in given
+        done = call("new", "translation", *given, "-o", "r.toml")
+        assert done.returncode == 2
+        assert "t.tsv: is a table (.tsv)" in done.stderr
+
     def test_half_a_test_set(self, call, files):
         done = call("new", "translation", *files, "--test-source", "valid.source", "-o", "r.toml")
         assert done.returncode == 2

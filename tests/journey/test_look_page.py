@@ -17,6 +17,7 @@ import torch
 
 from regard.look import look
 from regard.look.picture import Picture
+from regard.look.rollout import rollout
 from regard.look.trace import LayerAttention, Trace
 from regard.models import Transformer, TransformerConfig
 
@@ -391,6 +392,15 @@ def test_positions_alone(browser, picture, tmp_path):
     assert browser.text("#tabs") == "Positions"
     assert browser.count("#schemes canvas") == 2
     assert "encoder + decoder: Sinusoidal" in browser.text("#schemes")
+
+
+def test_rollout_has_layers_and_no_heads(browser, picture, tmp_path):
+    page = Picture(rollout(picture.trace), "a", "b").save(tmp_path / "rollout.html")
+    browser.open(page, "cross/2/1")
+    assert failures(browser)[0] == []
+    assert browser.text("#what").startswith("attention rollout")
+    assert browser.text("#head-title") == "Layer 2"
+    assert browser.count("#grid .cell") == 2
 
 
 def test_shows_itself_in_a_notebook(browser, picture, tmp_path):

@@ -50,3 +50,8 @@ def test_before_the_first_evaluation(run, recipe):
     text = card(run, recipe, nn.Linear(1, 1))
     assert "| best |" not in text
     assert "regard translate" in text
+
+
+def test_without_validation_there_is_no_table(run, recipe):
+    (run.path / "metrics.jsonl").unlink()
+    assert "| --- |" not in card(run, recipe, nn.Linear(2, 2))

@@ -32,6 +32,10 @@ def test_everything_in_order(folder, tmp_path, monkeypatch):
         ),
         *("first loss", "one step", "save, load, decode, score", "trial run"),
     ]
+    values = {row.what: row.values for row in found}
+    assert values["schedule"]["of"] == 2
+    assert values["worst batch"]["seconds"] > 0
+    assert set(values["save, load, decode, score"]) == {"bleu", "chrf", "exact_match"}
     seen = {row.what: row.seen for row in found}
     assert seen["recipe"] == "tiny.toml: every key known and typed"
     assert "24 of 24 texts come back" in seen["tokenizer"]

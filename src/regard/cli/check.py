@@ -31,7 +31,8 @@ def check(
     say = console().print
     for row in run_checks(recipe, settings):
         if as_json:
-            print(json.dumps({"what": row.what, "seen": row.seen}, ensure_ascii=False), flush=True)
+            line = {"what": row.what, "seen": row.seen, **row.values}
+            print(json.dumps(line, ensure_ascii=False), flush=True)
         else:
             say(Text.assemble((f"{row.what:>26}  ", "bold"), row.seen))
     if not as_json:

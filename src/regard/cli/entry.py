@@ -35,6 +35,16 @@ _MACHINE_ERRORS = {
 }
 
 
+_FOR_TORCH = {
+    # Threads that wait spin only shortly: on a busy machine, long spinning slows training tenfold.
+    "GOMP_SPINCOUNT": "10000",
+    # Texts come in many shapes, and oneDNN makes code for each (`regard.nn.backend.rounded`).
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "4096",
+    "LRU_CACHE_CAPACITY": "4096",
+}
+"""Read when torch is loaded, so it must be said before; a setting of one's own counts."""
+
+
 class Root(Verbs):
     """``regard`` itself: what no verb of it handles ends here, before typer's own endings."""
 
@@ -82,9 +92,8 @@ def _root(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    # Threads that wait spin only shortly: on a busy machine, long spinning slows training tenfold.
-    # Read when torch is loaded, so it must be said before; an own setting counts.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    for name, value in _FOR_TORCH.items():
+        os.environ.setdefault(name, value)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -65,7 +65,8 @@ def _data(source: Path | None, target: Path | None, pairs: list[str]) -> dict[st
         key, separator, given = pair.partition("=")
         if not separator:
             raise InputError(f"{pair!r} is not KEY=FILE", where="--data")
-        found = merge(found, nest({key: value(given) if key.startswith("fields.") else given}))
+        typed = key.split(".")[0] == "fields"
+        found = merge(found, nest({key: value(given) if typed else given}))
     if source is not None:
         found["source"] = str(source)
     if target is not None:
@@ -85,8 +86,11 @@ def _print(report: Any) -> None:
     rows = []
     for score in report.scores.values():
         low_high = "-" if score.interval is None else _interval(*score.interval)
-        rows.append((score.name, f"{score.value:.2f}", low_high, score.signature))
-    print_table(("", "score", "95 % interval", "signature"), rows)
+        rows.append((score.name, f"{score.value:.2f}", low_high))
+    print_table(("", "score", "95 % interval"), rows)
+    for score in report.scores.values():  # never broken: they are copied into papers
+        if score.signature:
+            say(f"{score.name}: {score.signature}", soft_wrap=True)
     for found in report.comparisons:
         verdict = "significant" if found.significant() else "not significant"
         say(

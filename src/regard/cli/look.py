@@ -33,6 +33,12 @@ def look(
     positions: Annotated[
         bool, typer.Option("--positions", help="Draw the position encoding; needs no input.")
     ] = False,
+    rollout: Annotated[
+        bool,
+        typer.Option(
+            "--rollout", help="One picture a layer: how much of each input has come up to it."
+        ),
+    ] = False,
     word: Annotated[
         str | None,
         typer.Option("--neighbors", metavar="WORD", help="List the words nearest to this one."),
@@ -53,6 +59,8 @@ def look(
     from regard.look.picture import check_suffix
 
     _check(text, target, output, positions, word, as_json)
+    if rollout and text is None:
+        raise InputError("--rollout needs a text")
     if output is not None:
         check_suffix(output)
         refuse_existing(output)
@@ -64,7 +72,8 @@ def look(
         if not as_json:
             _print_neighbors(answers["neighbors"])
     if text is not None or positions:
-        answers |= _draw(predictor, text, target, positions, output, place, as_json)
+        wanted = {"target": target, "positions": positions, "rollout": rollout}
+        answers |= _draw(predictor, text, wanted, output, place, as_json)
     if as_json:
         print_json(answers)
 
@@ -109,15 +118,14 @@ def _place(only: str | None, output: Path | None) -> dict[str, Any]:
 def _draw(
     predictor: Any,
     text: str | None,
-    target: str | None,
-    positions: bool,
+    wanted: dict[str, Any],
     output: Path | None,
     place: dict[str, Any],
     as_json: bool,
 ) -> dict[str, Any]:
     from regard import look as looking
 
-    picture = looking.look(predictor, text, target=target, positions=positions)
+    picture = looking.look(predictor, text, **wanted)
     if output is not None:
         picture.save(output, **place)
     if as_json:

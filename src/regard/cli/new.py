@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -15,7 +16,7 @@ import typer
 from regard.cli.files import refuse_existing
 from regard.cli.output import write_new
 from regard.cli.verbs import make_app
-from regard.errors import DataError
+from regard.errors import DataError, InputError
 
 app = make_app(
     no_args_is_help=True,
@@ -24,6 +25,8 @@ app = make_app(
 
 SAMPLED = 20_000
 """Lines whose words are counted; all lines are counted as lines."""
+
+TABLES = {".tsv", ".csv", ".jsonl", ".parquet"}
 
 
 @app.callback()
@@ -60,8 +63,9 @@ def translation(
     _check(text, output)
     write_new(output, text)
     typer.echo(f"wrote {output}")
-    typer.echo(f"next:  regard check {output}")
-    typer.echo(f"then:  regard train {output} --run runs/{output.stem}")
+    recipe, run = shlex.quote(str(output)), shlex.quote(f"runs/{output.stem}")
+    typer.echo(f"next:  regard check {recipe}")
+    typer.echo(f"then:  regard train {recipe} --run {run}")
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,18 @@ def measure(source: Path, target: Path) -> Measured:
     """Count a pair of files.
 
     Raises:
+        InputError: one is a table.
         DataError: for a file that is missing or no text, or for files of unequal length.
     """
     from regard.data.readers import count_lines, read_lines
 
+    for path in (source, target):
+        if table := TABLES & {suffix.lower() for suffix in path.suffixes}:
+            raise InputError(
+                f"is a table ({table.pop()}): here each side has a file of its own, a text a line",
+                where=str(path),
+                hint="a recipe reads tables by data.train.file and data.train.fields",
+            )
     words = [
         _mean(len(line.split()) for line in islice(read_lines(path), SAMPLED))
         for path in (source, target)

@@ -3,6 +3,7 @@
 from regard.look.neighbors import embeddings, neighbors
 from regard.look.picture import Picture, Predictor, look
 from regard.look.positions import Positions, positions
+from regard.look.rollout import rollout
 from regard.look.trace import LayerAttention, Trace, trace
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "look",
     "neighbors",
     "positions",
+    "rollout",
     "trace",
 ]

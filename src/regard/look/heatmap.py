@@ -95,7 +95,8 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
     axes = figure.add_subplot()
     image = _paint(axes, one, head)
     _label(axes, found, one, "both", points=9.0)
-    axes.set_title(f"{view}, layer {layer + 1}, head {head + 1}\n{_figures(one, head)}", size=10)
+    which = "rollout" if found.rolled else f"head {head + 1}"
+    axes.set_title(f"{view}, layer {layer + 1}, {which}\n{_figures(one, head)}", size=10)
     figure.colorbar(image, ax=axes, shrink=0.7, ticks=[0, 0.1, 0.25, 0.5, 1.0])
     if max(rows, columns) <= ANNOTATED:
         for i in range(rows):
@@ -206,7 +207,7 @@ def _block(
     figure.text(
         (left + MARGIN_LEFT) / whole_width,
         (top - 0.22) / whole_height,
-        _heading(block[0], name),
+        _heading(block[0], name, rolled=found.rolled),
         size=12,
         weight="bold",
         color=INK,
@@ -219,7 +220,7 @@ def _block(
             axes = figure.add_axes((*box, width / whole_width, height / whole_height))
             _paint(axes, layer, head)
             axes.set_title(
-                f"{row + 1}.{head + 1}  {_figures(layer, head, short=True)}",
+                f"{_number(row, head, found)}  {_figures(layer, head, short=True)}",
                 size=LABEL_POINTS,
                 color=SOFT,
                 pad=2,
@@ -228,10 +229,16 @@ def _block(
             _label(axes, found, layer, {"rowscolumns": "both"}.get(sides, sides))
 
 
-def _heading(layer: LayerAttention, name: str) -> str:
+def _heading(layer: LayerAttention, name: str, *, rolled: bool) -> str:
     title = name.replace("_", " ").capitalize()
+    if rolled:  # one narrow picture a layer
+        return title
     kind = "target (rows) over source" if layer.kind == "cross" else "self-attention"
     return f"{title}: {kind}"
+
+
+def _number(row: int, head: int, found: Trace) -> str:
+    return f"{row + 1}" if found.rolled else f"{row + 1}.{head + 1}"
 
 
 def _figures(layer: LayerAttention, head: int, *, short: bool = False) -> str:
@@ -322,7 +329,9 @@ def _titles(figure: Figure, picture: Picture, height: float) -> None:
     if picture.target:
         lines.append((f"→ {picture.target}{loss}", ACCENT, 0.6))
     rise = any(layer.importance is not None for layer in picture.trace.layers)
-    told = "each map: layer.head, entropy in nats"
+    told = "attention rollout; each map: layer, entropy in nats"
+    if not picture.trace.rolled:
+        told = "each map: layer.head, entropy in nats"
     lines.append((told + (", rise of the loss without the head" if rise else ""), SOFT, 0.88))
     for text, color, down in lines:
         fits = max(30, int(width * 9))  # letters at 13 points

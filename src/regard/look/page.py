@@ -62,6 +62,7 @@ def data(picture: Picture) -> dict[str, Any]:
         "target": picture.target,
         "own": picture.own,
         "scale": SCALE,
+        "rollout": found is not None and found.rolled,
         "loss": None if found is None else _number(found.loss),
         "views": [] if found is None else _views(found),
         "positions": [_positions(one) for one in picture.positions],

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from regard.errors import InputError, RegardError
 from regard.look.positions import Positions, positions
+from regard.look.rollout import rollout as rolled
 from regard.look.trace import Trace, trace
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def look(
     tokens: Mapping[str, Sequence[str]] | None = None,
     labels: Tensor | None = None,
     positions: bool = False,
+    rollout: bool = False,
 ) -> Picture:
     """See where a model looks.
 
@@ -131,6 +133,7 @@ def look(
         target: the right answer; each head is then switched off in turn to tell what it is worth.
         inputs, tokens, labels: for a module; see `regard.look.trace`.
         positions: draw the position encoding too.
+        rollout: one picture a layer, how much of each input has come up to it, in place of heads.
 
     Raises:
         InputError: when neither a text nor inputs with tokens are given.
@@ -149,15 +152,20 @@ def look(
             found["tokens"],
             labels=found.get("labels"),
             predicts=found.get("predicts", ()),
-            importance=target is not None,
+            importance=target is not None and not rollout,
         )
+        if rollout:
+            result = rolled(result)
         answer = str(found.get("target", target) or "")
         return Picture(result, text, answer, own=target is None, positions=drawn)
     if inputs is None or tokens is None:
         if not positions:
             raise InputError("a module needs inputs, and tokens to name them by")
         return Picture(None, positions=drawn)
-    result = trace(module, inputs, tokens, labels=labels, importance=labels is not None)
+    importance = labels is not None and not rollout
+    result = trace(module, inputs, tokens, labels=labels, importance=importance)
+    if rollout:
+        result = rolled(result)
     words = [" ".join(stack) for stack in tokens.values()]
     return Picture(result, words[0], words[1] if len(words) > 1 else "", positions=drawn)
 

@@ -107,12 +107,14 @@ class Trace:
         tokens: the tokens that each stack reads, by the stack's name.
         predicts: what each position of the last stack should say next, where labels were given.
         loss: mean -ln p of the labels, in nats a token, where they were given.
+        rolled: whether each layer's "head" is a rollout (`regard.look.rollout`).
     """
 
     layers: tuple[LayerAttention, ...]
     tokens: Mapping[str, tuple[str, ...]]
     predicts: tuple[str, ...] = ()
     loss: float | None = None
+    rolled: bool = False
 
     def __getitem__(self, name: str) -> LayerAttention:
         """The layer called, e.g., ``encoder.layers.0.self_attention``."""

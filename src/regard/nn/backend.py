@@ -23,6 +23,9 @@ MANY = 256
 """Rows for which MKL is asked to lay a weight out: what suits many is as fast for few, while what
 suits few is up to twice as slow for more; with two threads so is what suits 512."""
 
+FINEST = 16
+"""Numbers of rows between one power of two and the next that `rounded` leaves."""
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 
 
@@ -78,6 +81,25 @@ def _matrix_product(first: Tensor, second: Tensor) -> Tensor:
     if first.dtype == torch.bfloat16 and not turned:
         return first @ second
     return _product(first, second.t(), None)
+
+
+def rounded(rows: int, dtype: torch.dtype) -> int:
+    """How many rows a product should have instead of ``rows``: at most a sixteenth more.
+
+    oneDNN makes code anew for each number of rows, and takes longer for that than for the product
+    of a small model. So the numbers that occur must be few.
+    """
+    if not _by_onednn(dtype) or rows <= FINEST:
+        return rows
+    step = 1 << (rows.bit_length() - FINEST.bit_length())
+    return -(-rows // step) * step
+
+
+def _by_onednn(dtype: torch.dtype) -> bool:
+    """Whether products on the CPU are oneDNN's, and not MKL's or torch's own."""
+    if dtype in (torch.bfloat16, torch.float16):
+        return _has_onednn()
+    return dtype == torch.float32 and vendor() == "AuthenticAMD" and _has_onednn()
 
 
 def _onednn_pays(states: Tensor, weight: Tensor) -> bool:

@@ -10,6 +10,7 @@ never move, and an ancestry table says which slots a hypothesis came from.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -63,7 +64,7 @@ class LayerCache:
         return grown
 
 
-class Cache:
+class Cache(ABC):
     """What both caches share; `DecodingState` talks to this face alone.
 
     Attributes:
@@ -99,25 +100,25 @@ class Cache:
         self.positions = positions if old is None else torch.cat([old, positions], dim=1)
         return positions
 
+    @abstractmethod
     def spread(self, per_sentence: Tensor) -> Tensor:
         """[sentences, …] → a row for each row of the cache."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
         """Begin a step with tokens [R, n]: ids [rows, T], positions [rows or 1, T], the mask."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def close(self, states: Tensor) -> Tensor:
         """End the step: states [rows, T, d] → the last of each hypothesis, [R, d]."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def advance(self, parents: Tensor) -> None:
         """Hypothesis r goes on from what was hypothesis parents[r], [R], of its sentence."""
-        raise NotImplementedError  # pragma: no cover
 
+    @abstractmethod
     def keep(self, sentences: Tensor) -> Tensor:
         """Only these sentences [S'] stay; gives the rows of the cache that do."""
-        raise NotImplementedError  # pragma: no cover
 
 
 class CopyCache(Cache):

@@ -12,6 +12,7 @@ use.
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -24,16 +25,16 @@ R = TypeVar("R", bound="Rule")
 
 
 @dataclass(frozen=True, eq=False)
-class Rule:
+class Rule(ABC):
     """Base of the mask rules."""
 
+    @abstractmethod
     def allows(self, query: Tensor, key: Tensor) -> Tensor:
         """Whether each query slot [Tq] may see each key slot [Tk].
 
         Returns:
             bool, broadcastable to [B, 1, Tq, Tk].
         """
-        raise NotImplementedError  # pragma: no cover
 
     def __and__(self, other: Rule) -> Rule:
         if isinstance(self, Full):

@@ -1,6 +1,7 @@
 """States without padding: layers that treat each position by itself need not compute it.
 
-Shapes: states [B, T, d]; packed states [1, N, d] for the N real tokens among the B * T slots.
+Shapes: states [B, T, d]; packed states [1, N, d] for the real tokens among the B * T slots, and
+where `backend.rounded` wants more, copies of one of them that nobody reads.
 
 A batch of texts of unequal length is padded to the longest. Projections, feed-forward networks,
 norms and dropout run over the real tokens alone; attention spreads its heads to [B, T, d] and packs
@@ -15,7 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from regard.nn import kernels
+from regard.nn import backend, kernels
 from regard.nn.masks import Padding, Rule
 
 LEAST_PADDING = 1 / 8
@@ -30,11 +31,13 @@ class Rows:
         slots: int64 [N], their places among the B * T slots.
         tokens: int64 [B * T], which of the N stands in each slot; 0 where there is padding.
         shape: B and T.
+        count: how many of the N are real tokens; they come first.
     """
 
     slots: Tensor
     tokens: Tensor
     shape: tuple[int, int]
+    count: int
 
     def pack(self, states: Tensor) -> Tensor:
         """[B, T, d] → [1, N, d]."""
@@ -66,10 +69,13 @@ def find_rows(rule: Rule, states: Tensor) -> Rows | None:
         return None
     real = rule.real.flatten()
     slots = real.nonzero()[:, 0]
-    if len(slots) == 0 or len(slots) > (1.0 - LEAST_PADDING) * len(real):
+    count, every = len(slots), len(real)
+    awkward = backend.rounded(every, states.dtype) != every
+    if count == 0 or (count > (1.0 - LEAST_PADDING) * every and not awkward):
         return None
+    copies = slots[:1].expand(backend.rounded(count, states.dtype) - count)
     tokens = (real.cumsum(0) - 1).mul_(real)
-    return Rows(slots, tokens, (rule.real.shape[0], rule.real.shape[1]))
+    return Rows(torch.cat([slots, copies]), tokens, (len(rule.real), rule.real.shape[1]), count)
 
 
 def _call(function: type[torch.autograd.Function], states: Tensor, rows: Rows) -> Tensor:
@@ -84,7 +90,8 @@ def _take(states: Tensor, rows: Rows) -> Tensor:
 def _put(states: Tensor, rows: Rows) -> Tensor:
     """[1, N, d] → [B, T, d], zeros elsewhere."""
     room = states.new_zeros(len(rows.tokens), states.shape[-1])
-    return room.index_copy_(0, rows.slots, states[0]).view(*rows.shape, -1)
+    slots, real = rows.slots[: rows.count], states[0, : rows.count]
+    return room.index_copy_(0, slots, real).view(*rows.shape, -1)
 
 
 class _Pack(torch.autograd.Function):
@@ -106,15 +113,15 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _take(gradient, ctx.rows), None
+        taken = _take(gradient, ctx.rows)
+        taken[0, ctx.rows.count :] = 0.0
+        return taken, None
 
 
-class _Restore(torch.autograd.Function):
+class _Restore(_Spread):
+    """Zeros at padding; the gradient is the same as `_Spread`'s, of the real places alone."""
+
     @staticmethod
     def forward(ctx: Any, states: Tensor, rows: Rows) -> Tensor:
         ctx.rows = rows
         return _put(states, rows)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _take(gradient, ctx.rows), None

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from regard.nn import backend
 from regard.objectives.term import Term
 
 CHUNK_BYTES = {"cpu": 10 * 2**20, "other": 256 * 2**20}
@@ -122,11 +123,13 @@ class _Chunked(torch.autograd.Function):
         smoothing: float,
     ) -> Sums:
         wide = torch.promote_types(states.dtype, torch.float32)
+        at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["other"])
+        rows = max(FEWEST_ROWS, at_once // (weight.shape[0] * weight.itemsize))
+        count = len(states)
+        states, labels = _filled(states, labels, rows)
         by_states, by_weight, by_bias = _room(ctx, states, weight, bias, wide)
         nll = states.new_zeros((), dtype=wide)
         sum_log_z = torch.zeros_like(nll)
-        at_once = CHUNK_BYTES.get(states.device.type, CHUNK_BYTES["other"])
-        rows = max(FEWEST_ROWS, at_once // (weight.shape[0] * weight.itemsize))
         room = states.new_empty(min(rows, len(states)), len(weight))
         for start in range(0, len(states), rows):
             end = min(start + rows, len(states))
@@ -134,9 +137,11 @@ class _Chunked(torch.autograd.Function):
             p, label_p, label_logits, log_z = _softmax(
                 part, weight, bias, wanted, room[: end - start]
             )
-            nll += (log_z - label_logits).sum()
-            sum_log_z += log_z.sum()
+            real = count - start
+            nll += (log_z - label_logits)[:real].sum()
+            sum_log_z += log_z[:real].sum()
             _put(p, wanted, label_p - (1.0 - smoothing))
+            p[real:] = 0.0
             if by_states is not None:
                 torch.mm(p, weight, out=by_states[start:end])
             if by_weight is not None:
@@ -147,14 +152,14 @@ class _Chunked(torch.autograd.Function):
         sum_states = states.sum(dim=0, dtype=wide)
         mean_logits = sum_states @ mean_row
         if bias is not None:
-            mean_logits = mean_logits + bias.mean(dtype=wide) * len(labels)
+            mean_logits = mean_logits + bias.mean(dtype=wide) * count
         loss = nll * (1.0 - smoothing) + (sum_log_z - mean_logits) * smoothing
         if by_states is not None:
-            by_states.sub_((mean_row * smoothing).to(states.dtype))
+            by_states = by_states[:count].sub_((mean_row * smoothing).to(states.dtype))
         if by_weight is not None:
             by_weight.sub_(sum_states, alpha=smoothing / len(weight))
         if by_bias is not None:
-            by_bias.sub_(len(labels) * smoothing / len(weight))
+            by_bias.sub_(count * smoothing / len(weight))
         ctx.save_for_backward(by_states, by_weight, by_bias)
         ctx.dtypes = (states.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype)
         ctx.mark_non_differentiable(nll)
@@ -165,6 +170,15 @@ class _Chunked(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (*(None if x is None else (x * scale).to(dtype) for x, dtype in made), None, None)
+
+
+def _filled(states: Tensor, labels: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Zeros behind states and labels, where the last chunk should be longer: `backend.rounded`."""
+    last = len(states) % rows
+    more = min(backend.rounded(last, states.dtype), rows) - last
+    if states.device.type != "cpu" or more == 0:
+        return states, labels
+    return F.pad(states, (0, 0, 0, more)), F.pad(labels, (0, more))
 
 
 def _room(

@@ -8,7 +8,6 @@ their own keys. Precedence: defaults < preset or start_from < recipe < command l
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,10 +18,10 @@ from pydantic import PrivateAttr, ValidationError
 from regard import registry
 from regard.errors import RecipeError
 from regard.recipe import text as toml
+from regard.recipe.checks import check_metric, check_objective, check_task
 from regard.recipe.faults import Source, translate
 from regard.recipe.files import read_recipe
 from regard.recipe.layers import (
-    SPLITS,
     Overrides,
     flatten,
     overlay,
@@ -170,9 +169,9 @@ class Recipe(RecipeModel):
             RecipeError: naming the file, line and key of what is wrong.
         """
         self.trial_config()
-        self._check_objective()
-        self._check_task()
-        self._check_metric()
+        check_objective(self)
+        check_task(self)
+        check_metric(self)
 
     def trial_config(self) -> Any:
         """The family's config, with a stand-in for what only the data can say."""
@@ -222,8 +221,8 @@ class Recipe(RecipeModel):
         Args:
             decided: see `model_config_for`.
         """
-        self._check_objective()
-        self._check_task()
+        check_objective(self)
+        check_task(self)
         config = self.model_config_for(decided)
         kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
         model = {"family": self.family, **kept, **plain(config)}
@@ -337,68 +336,6 @@ class Recipe(RecipeModel):
         if hint and key == shared:
             hint = hint.replace(f"model.{stack}.", "model.")
         return RecipeError(what, where=self._source.place(key), hint=hint)
-
-    def _check_objective(self) -> None:
-        kind = registry.kind("objectives", self.objective.kind)
-        known = [name for name in inspect.signature(kind).parameters if name != "self"]
-        for key in self.objective.own:
-            if key not in known:
-                near = registry.nearest(key, known)
-                raise RecipeError(
-                    f"the objective {self.objective.kind!r} has no such key",
-                    where=self._source.place(("objective", key)),
-                    hint=f"did you mean objective.{near}?"
-                    if near
-                    else f"known: {', '.join(known)}",
-                )
-
-    def _check_metric(self) -> None:
-        """What says which checkpoint is best is a score of the task or a term of the objective."""
-        idle = {"evaluation.metric": self.evaluation.metric != "loss"}
-        idle["training.patience"] = self.training.patience > 0
-        if self.data.train is not None and self.data.valid is None and any(idle.values()):
-            key = next(name for name, given in idle.items() if given)
-            raise RecipeError(
-                "has no meaning without validation data",
-                where=self._source.place(tuple(key.split("."))),
-                hint="give data.valid, or leave it out",
-            )
-        terms = getattr(registry.kind("objectives", self.objective.kind), "terms", None)
-        if terms is None:  # a plug-in that does not say
-            return
-        metric, watched = self.evaluation.metric, {*terms}
-        if "nll" in watched:
-            watched.add("perplexity")
-        known = [*sorted(watched), *registry.task(self.task).metrics]
-        if metric not in known:
-            near = registry.nearest(metric, known)
-            raise RecipeError(
-                f"there is no score {metric!r} in {self.task}",
-                where=self._source.place(("evaluation", "metric")),
-                hint=(f"did you mean {near!r}? " if near else "") + f"known: {', '.join(known)}",
-            )
-
-    def _check_task(self) -> None:
-        """A key that the task would not read is an error."""
-        task = registry.task(self.task)
-        known = task.data_keys
-        unread: list[tuple[str, ...]] = [
-            ("data", split, key)
-            for split in SPLITS
-            for key in (getattr(self.data, split) or Split()).own
-            if key not in known
-        ]
-        for key in ("augmentation", "mixture"):
-            if getattr(self, key) is not None and key not in task.uses:
-                unread.append((key,))
-        if unread:
-            known = (*Split.model_fields, *known)
-            near = registry.nearest(unread[0][-1], known)
-            raise RecipeError(
-                f"the task {self.task!r} has no such key",
-                where=self._source.place(unread[0]),
-                hint=f"did you mean {near}?" if near and len(unread[0]) > 1 else None,
-            )
 
 
 def _has(written: Mapping[str, Any], key: tuple[str, ...]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack, cast, overload
 
 import torch
@@ -14,6 +14,19 @@ from regard.errors import InputError
 from regard.tasks.generation import DecodingOptions, Hypothesis, as_text, with_options
 
 BATCH_TOKENS = 4096
+
+
+def as_texts(given: Any) -> list[str]:
+    """One text or many, as a list.
+
+    Raises:
+        InputError: naming what is no text.
+    """
+    many = [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    for one in many:
+        if not isinstance(one, str):
+            raise InputError(f"a text is wanted, or a list of texts, not {one!r}")
+    return many
 
 
 class Translator:
@@ -32,6 +45,10 @@ class Translator:
         self.tokenizer = tokenizers["target"]
         self.source_tokenizer = tokenizers["source"]
         self.decoding = decoding
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return f"<Translator: {type(self.model).__name__}, {parameters:,} parameters>"
 
     @overload
     def translate(
@@ -76,8 +93,7 @@ class Translator:
         Raises:
             InputError: a text is longer than the model allows; it names which.
         """
-        many = [texts] if isinstance(texts, str) else list(texts)
-        found = self.ranked(many, prefix=prefix, batch_tokens=batch_tokens, **options)
+        found = self.ranked(as_texts(texts), prefix=prefix, batch_tokens=batch_tokens, **options)
         results: list[Any] = found
         if with_options(self.decoding, options).nbest == 1:
             results = [row[0].text for row in found]
@@ -99,7 +115,7 @@ class Translator:
             origins: what errors call the texts, e.g. ``news.en:7``.
         """
         spec = with_options(self.decoding, options)
-        rows = self.source_tokenizer.encode_batch(list(texts))
+        rows = self.source_tokenizer.encode_batch(as_texts(texts))
         longest = self._check_lengths(rows, origins)
         filled = [number for number, row in enumerate(rows) if row]
         prefixes = self._prefixes(prefix, len(rows))

@@ -90,7 +90,10 @@ class Checkpoint:
             raise self._broken(fault)
 
     def _broken(self, fault: str) -> CheckpointError:
-        return CheckpointError(fault, where=str(self.path), hint="use another checkpoint")
+        there = CheckpointStore(self.path.parent).all()
+        others = ", ".join(str(one.step) for one in there if one.step != self.step)
+        hint = f"take another one: {others}" if others else "there is no other one"
+        return CheckpointError(fault, where=str(self.path), hint=hint)
 
 
 class CheckpointStore:

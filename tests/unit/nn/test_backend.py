@@ -130,3 +130,18 @@ def test_a_setting_that_is_refused(monkeypatch):
     monkeypatch.setattr(backend.sys, "platform", "linux")
     monkeypatch.setattr(backend.ctypes, "CDLL", lambda name: Library)
     assert backend.keep_heap() is False
+
+
+def test_rows_come_in_few_numbers_where_onednn_multiplies(monkeypatch):
+    monkeypatch.setattr(backend, "_has_onednn", lambda: True)
+    monkeypatch.setattr(backend, "vendor", lambda: "GenuineIntel")
+    numbers = range(1, 4097)
+    made = [backend.rounded(rows, torch.bfloat16) for rows in numbers]
+    assert all(rows <= more <= rows * 17 / 16 for rows, more in zip(numbers, made, strict=True))
+    assert len({more for more in made if 1024 < more <= 2048}) == 16
+    assert [backend.rounded(rows, torch.float32) for rows in (17, 1025)] == [17, 1025]
+    monkeypatch.setattr(backend, "vendor", lambda: "AuthenticAMD")
+    assert backend.rounded(1025, torch.float32) == 1088
+    assert backend.rounded(1025, torch.float64) == 1025
+    monkeypatch.setattr(backend, "_has_onednn", lambda: False)
+    assert backend.rounded(1025, torch.bfloat16) == 1025

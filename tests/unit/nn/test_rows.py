@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regard.models import Transformer, TransformerConfig
-from regard.nn import Causal, Full, Padding, kernels, rows
+from regard.nn import Causal, Full, Padding, backend, kernels, rows
 from regard.nn.rows import find_rows
 
 REAL = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1], [1, 0, 0, 0]]).bool()
@@ -23,18 +23,43 @@ def test_where_the_tokens_stand():
     assert found.pack_positions(positions).tolist() == [[0, 1, 1, 2, 3, 0]]
 
 
-@pytest.mark.parametrize("door", ["pack", "spread", "restore"])
-def test_gradients(door):
+def fives(monkeypatch):
+    """Products want a multiple of five rows."""
+    monkeypatch.setattr(backend, "rounded", lambda rows, dtype: -(-rows // 5) * 5)
+
+
+def test_more_rows_than_tokens(monkeypatch):
+    fives(monkeypatch)
     found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
-    states = torch.randn(3, 4, 2) if door == "pack" else torch.randn(1, 6, 2)
+    assert found.slots.tolist() == [0, 1, 5, 6, 7, 8, 0, 0, 0, 0]
+    states = torch.randn(3, 4, 2)
+    packed = found.pack(states)
+    assert torch.equal(packed[0, :6], states[REAL])
+    packed[0, 6:] = torch.nan
+    assert torch.equal(found.restore(packed), states * REAL[..., None])
+    assert torch.equal(found.spread(packed)[REAL], states[REAL])
+    assert find_rows(Padding(torch.ones_like(REAL)), states) is not None  # 12 are made 15
+    assert find_rows(Padding(torch.ones(2, 5).bool()), torch.zeros(2, 5, 2)) is None
+
+
+@pytest.mark.parametrize("awkward", [False, True])
+@pytest.mark.parametrize("door", ["pack", "spread", "restore"])
+def test_gradients(monkeypatch, door, awkward):
+    if awkward:
+        fives(monkeypatch)
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    states = torch.randn(3, 4, 2) if door == "pack" else torch.randn(1, len(found.slots), 2)
     states = states.double().requires_grad_()
     # What padding holds after `spread` is nobody's, so no gradient may come from there.
     seen = REAL[..., None] if door == "spread" else 1
+    if door == "pack":  # of what nobody reads, nothing comes back
+        seen = (torch.arange(len(found.slots)) < found.count)[:, None]
     assert torch.autograd.gradcheck(lambda x: getattr(found, door)(x) * seen, states)
     made = getattr(found, door)(states)
     (gradient,) = torch.autograd.grad(made, states, torch.ones_like(made))
     if door == "spread":
-        assert (gradient == 1).all()
+        assert (gradient[0, : found.count] == 1).all()
+        assert (gradient[0, found.count :] == 0).all()
 
 
 def test_only_where_it_pays():
@@ -93,16 +118,22 @@ def test_a_model_gives_the_same_with_and_without_padding(
     target_real = torch.arange(7) < torch.tensor([[3], [7], [1]])
     results, packed = [], []
     monkeypatch.setattr(rows, "_take", lambda *a, take=rows._take: packed.append(1) or take(*a))
-    for least in (0.0, 2.0):
+    for least, awkward in ((0.0, False), (0.0, True), (2.0, False)):
         monkeypatch.setattr(rows, "LEAST_PADDING", least)
-        before = len(packed)
-        with kernels.use(kernel):
-            states = model.features(
-                source, target, source_mask=source_real, target_mask=target_real
-            )
-            kept = states[target_real]
-            gradients = torch.autograd.grad(kept.square().sum(), list(model.encoder.parameters()))
-        results.append([kept, *gradients])
-        assert (len(packed) > before) == (least == 0.0)
-    for without, padded in zip(*results, strict=True):
+        with monkeypatch.context() as patch:
+            if awkward:
+                fives(patch)
+            before = len(packed)
+            with kernels.use(kernel):
+                states = model.features(
+                    source, target, source_mask=source_real, target_mask=target_real
+                )
+                kept = states[target_real]
+                gradients = torch.autograd.grad(
+                    kept.square().sum(), list(model.encoder.parameters())
+                )
+            results.append([kept, *gradients])
+            assert (len(packed) > before) == (least == 0.0)
+    for without, rounded, padded in zip(*results, strict=True):
         torch.testing.assert_close(without, padded, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(rounded, padded, rtol=1e-10, atol=1e-10)

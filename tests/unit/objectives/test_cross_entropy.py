@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from regard.nn import backend
 from regard.objectives import CrossEntropy, Term, cross_entropy
 from regard.objectives.cross_entropy import chunked_loss, plain_loss
 
@@ -19,8 +20,11 @@ def inputs(rows, width, vocab, dtype, bias):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("rows", [1, 3, 100])
-def test_chunked_equals_plain(monkeypatch, smoothing, bias, rows):
+@pytest.mark.parametrize("awkward", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 7, 100])
+def test_chunked_equals_plain(monkeypatch, smoothing, bias, rows, awkward):
+    if awkward:  # products want a multiple of five rows
+        monkeypatch.setattr(backend, "rounded", lambda rows, dtype: -(-rows // 5) * 5)
     monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", 1)
     monkeypatch.setattr(cross_entropy, "FEWEST_ROWS", rows)
     states, weight, shift, labels = inputs(11, 6, 29, torch.float64, bias)

@@ -35,6 +35,12 @@ def test_empty_texts_stay_in_their_places(tokenizer):
     assert translator(tokenizer).translate(["", " "]) == ["", ""]
 
 
+@pytest.mark.parametrize("given", [3, None, ["a", 3]])
+def test_what_is_no_text_is_named(tokenizer, given):
+    with pytest.raises(InputError, match=r"a text is wanted, .* not (3|None)"):
+        translator(tokenizer).translate(given)
+
+
 def test_the_shape_follows_what_is_asked(tokenizer):
     """Not how many hypotheses there happened to be."""
     one = translator(tokenizer, beam=3)

@@ -117,7 +117,11 @@ def open_source(
         _check_keys(data, columns, missing=True)
         return ParallelText({column: root / data[column] for column in columns})
     _check_keys(data, ["file", "fields"], missing=False)
-    fields = dict(data.get("fields") or {column: column for column in columns})
+    fields = data.get("fields") or {column: column for column in columns}
+    if not isinstance(fields, Mapping):
+        raise RecipeError(
+            f"fields is {fields!r}, not a table", hint='such as fields = { source = "en" }'
+        )
     _check_keys(fields, columns, missing=True)
     from regard.data.readers.tables import Table
 

@@ -88,6 +88,9 @@ def _positions(path: Path, fields: Sequence[str | int], header: Sequence[str]) -
             found.append(list(header).index(field))
         elif isinstance(field, int):
             raise _missing_field(path, field, [str(i + 1) for i in range(len(header))])
+        elif field.isdecimal():
+            hint = f"for the column of that number, write {field} without quotes"
+            raise DataError(f"there is no field {field!r}", where=str(path), hint=hint)
         else:
             raise _missing_field(path, field, header)
     return found

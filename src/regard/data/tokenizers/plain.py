@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -59,8 +60,9 @@ class _Listed(Tokenizer):
         self._units = {unit: i for unit, i in self._ids.items() if i >= len(SPECIALS)}
 
     @classmethod
+    @abstractmethod
     def _split(cls, text: str) -> Iterable[str]:
-        raise NotImplementedError
+        """The units of a text."""
 
     @classmethod
     def _count(cls, texts: Iterable[str], settings: TokenizerSettings) -> dict[str, int]:

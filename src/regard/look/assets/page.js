@@ -23,6 +23,7 @@ const weight = (one, i, j) => Math.max(0, one.weights[i][j]) / data.scale;
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 const signed = (value) => (value <= -0.0005 ? "−" : "+") + fixed(Math.abs(value), 3);
 const percent = (value) => Math.round(100 * value) + " %";
+const called = (l, h) => `Layer ${l + 1}` + (data.rollout ? "" : `, head ${h + 1}`);
 const name = (word) => (word.trim() === "" ? "␣" : word);
 
 // ---- colors
@@ -89,6 +90,14 @@ function drawHeader() {
     facts.push(`loss ${fixed(data.loss, 3)} nats a token, perplexity ${fixed(Math.exp(data.loss), 2)}`);
   $("facts").textContent = facts.join(" · ");
   $("version").textContent = data.version;
+  if (data.rollout) {
+    $("what").textContent = "attention rollout: how much of each input has come up to each layer";
+    $("overview-title").textContent = "All layers";
+    $("matrix-title").textContent = "The whole layer";
+    $("head").parentElement.hidden = true;
+  }
+  if (!data.views.length) $("what").textContent = "";
+  document.querySelector("footer").hidden = !data.views.length;
   if (worths.length)
     $("worth").textContent = "Importance: how much the loss, in nats a token, rises when the head alone is switched off.";
   ids.forEach((id, index) => $("tabs").append(element("button", {
@@ -121,7 +130,7 @@ function drawGrid() {
   view().layers.forEach((layer, l) => {
     grid.append(element("span", { class: "number", "aria-hidden": "true", style: "grid-column:1" }, String(l + 1)));
     layer.heads.forEach((one, h) => {
-      const canvas = element("canvas"), label = [`Layer ${l + 1}, head ${h + 1}`, `entropy ${fixed(one.entropy, 2)} nats`];
+      const canvas = element("canvas"), label = [called(l, h), `entropy ${fixed(one.entropy, 2)} nats`];
       if (one.importance !== null) label.push(`importance ${signed(one.importance)}`);
       paintHead(canvas, one);
       const cell = element("button", {
@@ -132,7 +141,7 @@ function drawGrid() {
       grid.append(cell);
     });
   });
-  $("axes").textContent = "Rows are layers, columns are heads.";
+  $("axes").textContent = data.rollout ? "From the lowest layer to the highest." : "Rows are layers, columns are heads.";
   $("key").replaceChildren(meter("", 0.6), " entropy, of the most it could be");
   if (worths.length) $("key").append(element("br"), meter("worth", 0.6), " rise of the loss without the head");
 }
@@ -157,7 +166,7 @@ function fact(title, value, note) {
 }
 function drawHead() {
   const one = head();
-  $("head-title").textContent = `Layer ${state.layer + 1}, head ${state.head + 1}`;
+  $("head-title").textContent = called(state.layer, state.head);
   const fill = (select, count, at) => {
     if (select.length !== count)
       select.replaceChildren(...Array.from({ length: count }, (_, n) => element("option", { value: n }, String(n + 1))));

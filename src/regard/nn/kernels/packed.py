@@ -19,7 +19,10 @@ from regard.nn.dropout import draw_mask, drop
 from regard.nn.kernels.dense import share_heads
 from regard.nn.masks import MaskForm
 
-SHORT = 16
+SHORT_TEXTS = 48
+"""Tokens of texts that are short: where the lower precisions' products do not pay."""
+
+SHORT_ROWS = 16
 """Rows shorter than a vector register's 16 numbers: torch's own softmax is slow there."""
 
 
@@ -84,7 +87,8 @@ class _Packed(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:
         batch, heads, queries, _ = query.shape
-        q, k, v = (x.reshape(batch * key.shape[1], -1, x.shape[-1]) for x in (query, key, value))
+        inner = _inner_dtype(query, key)
+        q, k, v = (_straight(x, inner, batch * key.shape[1]) for x in (query, key, value))
         scores = _product(q, k.mT, scale)  # [B * Hkv, G * Tq, Tk]
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         by_head = scores.view(batch, heads, queries, -1)  # [B, H, Tq, Tk]
@@ -99,7 +103,7 @@ class _Packed(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.layouts = _layouts(query, key, value)
         ctx.scales = scale, kept_scale
-        result = _empty_heads(mixed.dtype, (batch, heads, queries, v.shape[-1]))
+        result = _empty_heads(query.dtype, (batch, heads, queries, v.shape[-1]))
         return result.copy_(mixed.view_as(result))
 
     @staticmethod
@@ -107,8 +111,8 @@ class _Packed(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, weights, kept = ctx.saved_tensors
         scale, kept_scale = ctx.scales
-        by_query, by_key, by_value = _rooms(q.dtype, ctx.layouts)
-        up = gradient.reshape(*q.shape[:2], -1)  # [B * Hkv, G * Tq, d_value]
+        by_query, by_key, by_value = _rooms(gradient.dtype, ctx.layouts)
+        up = _straight(gradient, q.dtype, len(q))  # [B * Hkv, G * Tq, d_value]
         _place(torch.bmm(_masked(weights, kept, kept_scale).mT, up), by_value)
         by_weights = torch.bmm(up, v.mT)
         by_weights = _masked(by_weights, kept, kept_scale)
@@ -116,6 +120,22 @@ class _Packed(torch.autograd.Function):
         _place(_product(by_scores, k, scale), by_query)
         _place(_product(by_scores.mT, q, scale), by_key)
         return by_query, by_key, by_value, None, None, None, None
+
+
+def _inner_dtype(query: Tensor, key: Tensor) -> torch.dtype:
+    """Of the products: that of the states, or for short texts float32 in place of lower ones.
+
+    oneDNN, which multiplies the lower ones, makes code anew for each shape, and batches of short
+    texts come in ever new ones: that takes longer than what the lower one saves.
+    """
+    short = query.shape[-2] * key.shape[-2] <= SHORT_TEXTS**2
+    return torch.promote_types(query.dtype, torch.float32) if short else query.dtype
+
+
+def _straight(states: Tensor, dtype: torch.dtype, count: int) -> Tensor:
+    """[B, heads, T, d] → [count, …, d], copied once at most."""
+    states = states.to(dtype, memory_format=torch.contiguous_format)
+    return states.reshape(count, -1, states.shape[-1])
 
 
 def _product(first: Tensor, second: Tensor, scale: float) -> Tensor:
@@ -126,7 +146,7 @@ def _product(first: Tensor, second: Tensor, scale: float) -> Tensor:
 
 def _softmax(scores: Tensor) -> Tensor:
     """Softmax of the rows, which it may overwrite."""
-    if scores.shape[-1] >= SHORT:
+    if scores.shape[-1] >= SHORT_ROWS:
         return torch.softmax(scores, dim=-1)
     scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
     return scores.div_(scores.sum(dim=-1, keepdim=True))
@@ -136,7 +156,7 @@ def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
     """Gradient by the scores, in the weights' dtype: weights * (gradient - its mean under them)."""
     wide = torch.promote_types(weights.dtype, torch.float32)
     gradient, exact = gradient.to(wide), weights.to(wide)
-    if weights.shape[-1] >= SHORT:
+    if weights.shape[-1] >= SHORT_ROWS:
         made = torch._softmax_backward_data(gradient, exact, -1, wide)
     else:
         made = gradient * exact
