@@ -71,7 +71,7 @@ def seed_result(options: argparse.Namespace, seed: int) -> dict[str, Any] | None
     task, model, _ = open_task(path)
     splits = task.prepare(path, lambda _: None)
     loss = validation_loss(model, task.objective(), splits.valid)["loss"]
-    outputs = task.predict(model, examples := task.read_pairs())
+    outputs = task.predict(model, examples := task.read())
     valid_bleu = task.score(examples, outputs).scores["bleu"].value
     bleu = report.scores["bleu"]
     evaluations = [line for line in Run.open(path).metrics() if line["event"] == "evaluation"]

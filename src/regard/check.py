@@ -180,9 +180,8 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     yield Row("one step", seen, {} if loss is None else {"loss": round(loss, 4)})
     task, model, _ = open_task(run.path)
     if ready.recipe.data.valid is not None:
-        examples = task.read_pairs().first(SAMPLES)
-        outputs = task.predict(model, examples, {"strategy": "greedy", "max_length": 20})
-        scores = task.score(examples, outputs).scores
+        examples = task.read().first(SAMPLES)
+        scores = task.evaluate(model, examples, {"strategy": "greedy", "max_length": 20}).scores
         seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores.values())
         values = {name: score.value for name, score in scores.items()}
         yield Row("save, load, decode, score", f"{len(examples)} texts: {seen}", values)

@@ -5,7 +5,6 @@ The command line prints what happens here and does nothing else.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -285,7 +284,7 @@ def evaluator(task: Any, splits: Splits, settings: TrainingSettings) -> ModelEva
     def evaluate(model: nn.Module) -> Report:
         scores = validation_loss(model, objective, valid)
         if decodes:
-            found = task.evaluate(model, samples=samples)
+            found = task.evaluate(model, task.read(), samples=samples)
             scores |= {name: score.value for name, score in found.scores.items()}
             shown = found.samples
         else:
@@ -376,19 +375,16 @@ def evaluate(
             where="data.test",
             hint="give files: --source FILE --target FILE",
         )
-    examples = task.read_pairs(data, split="test")
-    begun = time.perf_counter()
-    outputs = task.predict(model, examples, {"beam": beam})
-    seconds = time.perf_counter() - begun
-    found = task.score(examples, outputs, resamples=RESAMPLES)
+    examples = task.read(data, split="test")
+    options = {"beam": beam}
+    found = task.evaluate(model, examples, options, resamples=RESAMPLES)
     comparisons: Sequence[Comparison] = ()
     if versus is not None:
         other_task, other, _ = open_task(versus, precision=precision, device=device)
         if other_task.name != task.name:
             raise InputError(f"is a run of {other_task.name}, not {task.name}", where=str(versus))
-        others = other_task.predict(other, examples, {"beam": beam})
-        comparisons = task.compare(examples, outputs, others)
+        comparisons = task.compare(examples, found, other_task.evaluate(other, examples, options))
     name = None if versus is None else str(versus)
     return EvaluationReport(
-        str(run), weights, len(examples), seconds, found.scores, name, comparisons
+        str(run), weights, len(examples), found.seconds, found.scores, name, comparisons
     )

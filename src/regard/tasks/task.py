@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from regard.data import BatchSource
 from regard.metrics import Comparison, Score
 from regard.recipe import Recipe
 
@@ -59,10 +58,42 @@ class Evaluation:
     Attributes:
         scores: by metric; a `Score` says its value and signature.
         samples: a few examples.
+        outputs: what the model made of each example, where it is compared with another's.
+        seconds: that the model took.
     """
 
     scores: Mapping[str, Score]
     samples: Sequence[Sample] = ()
+    outputs: Sequence[str] = ()
+    seconds: float = 0.0
+
+
+class Batches(Protocol):
+    """What training, checking and validating ask of a split."""
+
+    def num_micro_batches(self, epoch: int) -> int:
+        """How many micro-batches an epoch has."""
+        ...
+
+    def micro_batch(self, epoch: int, k: int) -> dict[str, Any]:
+        """Micro-batch k of an epoch, a pure function of the two."""
+        ...
+
+    def tokens(self, epoch: int = 0) -> Any:
+        """Real tokens of each side in each micro-batch [K, sides]."""
+        ...
+
+    def worst(self, epoch: int = 0) -> int:
+        """The micro-batch that takes most memory."""
+        ...
+
+    def describe(self, batch: dict[str, Any]) -> list[str]:
+        """Where the examples of a batch come from: ``file:line`` each."""
+        ...
+
+    def close(self) -> None:
+        """No more batches are asked for."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,8 +105,8 @@ class Splits:
         digests: of each split's content; a run that goes on must have the same.
     """
 
-    train: BatchSource
-    valid: BatchSource | None
+    train: Batches
+    valid: Batches | None
     notes: Sequence[str] = field(default_factory=tuple)
     digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -86,14 +117,16 @@ class Task(Protocol):
     Attributes:
         name: the registry's.
         family: the usual one.
-        metrics: names of the scores that `score` gives.
+        metrics: names of the scores that `evaluate` gives.
         data_keys: keys of a split that only this task reads.
+        batches: of which form; objectives say by ``reads`` which they take.
         uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
     """
 
     name: ClassVar[str]
     family: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
+    batches: ClassVar[str] = "pairs"
     data_keys: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()
 
@@ -115,44 +148,34 @@ class Task(Protocol):
         """The loss."""
         ...
 
+    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
+        """What a split of the recipe holds, or data in its words, as a reader has it."""
+        ...
+
     def evaluate(
         self,
         model: nn.Module,
-        data: Mapping[str, Any] | None = None,
-        *,
-        samples: int = 0,
-        resamples: int = 0,
-    ) -> Evaluation:
-        """Decode and score: the recipe's validation data, or other data in its words."""
-        ...
-
-    def read_pairs(
-        self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
-    ) -> Examples:
-        """Inputs and references of a split of the recipe, or of data in its words."""
-        ...
-
-    def predict(
-        self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
-    ) -> list[str]:
-        """The best output for each input; ``options`` are the decoding's."""
-        ...
-
-    def score(
-        self,
         examples: Examples,
-        outputs: Sequence[str],
+        options: Mapping[str, Any] | None = None,
         *,
         samples: int = 0,
         resamples: int = 0,
     ) -> Evaluation:
-        """Outputs against references; 95 % intervals from ``resamples`` where above 0."""
+        """Predict and score.
+
+        Args:
+            model: in any mode.
+            examples: of `read`.
+            options: of decoding, where the task decodes.
+            samples: how many examples to show.
+            resamples: above 0, 95 % intervals by so many of them.
+        """
         ...
 
     def compare(
-        self, examples: Examples, outputs: Sequence[str], others: Sequence[str]
+        self, examples: Examples, ours: Evaluation, theirs: Evaluation
     ) -> Sequence[Comparison]:
-        """Whether ``outputs`` are better than another run's, by a paired test."""
+        """Whether a run is better than another on the same examples, by a paired test."""
         ...
 
     def check_tokenizer(self, count: int) -> str:

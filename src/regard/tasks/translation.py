@@ -8,14 +8,13 @@ own words; the signature says which.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from torch import nn
 
 from regard import corpora, registry
@@ -29,10 +28,8 @@ from regard.data import (
     PrepareSettings,
     Source,
     Tokenizer,
-    load_tokenizer,
     open_source,
     prepare,
-    train_tokenizer,
 )
 from regard.data.readers import display_name
 from regard.decoding import DecodingSpec
@@ -40,10 +37,11 @@ from regard.errors import DataError, RunError
 from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
 from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
+from regard.tasks.text import TOKENIZER, digest, learned, stored
 from regard.tasks.translator import Translator
 
 COLUMNS = ("source", "target")
-TOKENIZER, SOURCE_TOKENIZER = "tokenizer.json", "tokenizer.source.json"
+SOURCE_TOKENIZER = "tokenizer.source.json"
 DEFAULT_BATCH_TOKENS = 4096
 
 
@@ -75,12 +73,12 @@ class Translation(Task):
         held = self._prepared(train, PrepareSettings(limit, "drop"))
         notes = [f"{len(held):,} pairs to train on"]
         notes += [f"left out: {count:,} {reason}" for reason, count in held.dropped.items()]
-        digests = {"train": _digest(held)}
+        digests = {"train": digest(held)}
         watched: BatchSource | None = None
         if valid is not None:
             kept = self._prepared(valid, PrepareSettings(longest, "error"))
             notes.append(f"{len(kept):,} pairs to validate with")
-            digests["valid"] = _digest(kept)
+            digests["valid"] = digest(kept)
             watched = self._valid_batches(kept)
         return Splits(self._train_batches(held), watched, tuple(notes), digests)
 
@@ -115,37 +113,18 @@ class Translation(Task):
         return Path(self.recipe.data.cache or self.directory / "data")
 
     def _read_tokenizers(self, run: Path) -> bool:
-        """Those of the run, or of the run whose weights this one starts from."""
-        start = self.recipe.model.get("start_from")
-        if not (run / TOKENIZER).exists() and start is not None:
-            for name in (TOKENIZER, SOURCE_TOKENIZER):
-                if (Path(start) / name).exists():
-                    shutil.copyfile(Path(start) / name, run / name)
-        if not (run / TOKENIZER).exists():
-            return False
-        target = load_tokenizer(run / TOKENIZER)
-        apart = run / SOURCE_TOKENIZER
-        source = load_tokenizer(apart) if apart.exists() else target
-        self.tokenizers = {"source": source, "target": target}
-        return True
+        found = stored(self.recipe, run, (TOKENIZER, SOURCE_TOKENIZER))
+        self.tokenizers = {"target": found[0], "source": found[-1]} if found else {}
+        return bool(found)
 
     def _learn_tokenizers(self, text: Source, run: Path) -> None:
-        settings = self.recipe.tokenizer
-
-        def learn(columns: Sequence[str]) -> Tokenizer:
-            return train_tokenizer(
-                settings.kind,
-                _texts(text, columns),
-                vocab_size=settings.vocab_size,
-                lowercase=settings.lowercase,
-                continuation=settings.continuation or None,
-            )
-
-        if settings.joint:
-            joint = learn(COLUMNS)
+        if self.recipe.tokenizer.joint:
+            joint = learned(self.recipe, _texts(text, COLUMNS))
             self.tokenizers = {"source": joint, "target": joint}
         else:
-            self.tokenizers = {column: learn([column]) for column in COLUMNS}
+            self.tokenizers = {
+                column: learned(self.recipe, _texts(text, [column])) for column in COLUMNS
+            }
             self.tokenizers["source"].save(run / SOURCE_TOKENIZER)
         self.tokenizers["target"].save(run / TOKENIZER)
 
@@ -178,15 +157,18 @@ class Translation(Task):
     def evaluate(
         self,
         model: nn.Module,
-        data: Mapping[str, Any] | None = None,
+        examples: Examples,
+        options: Mapping[str, Any] | None = None,
         *,
         samples: int = 0,
         resamples: int = 0,
     ) -> Evaluation:
-        """Translate and score the recipe's validation data, or ``data`` in its words."""
-        examples = self.read_pairs(data)
-        outputs = self.predict(model, examples)
-        return self.score(examples, outputs, samples=samples, resamples=resamples)
+        """Translate; BLEU, chrF and exact match."""
+        begun = time.perf_counter()
+        outputs = self.predict(model, examples, options)
+        seconds = time.perf_counter() - begun
+        found = self.score(examples, outputs, samples=samples, resamples=resamples)
+        return replace(found, outputs=outputs, seconds=seconds)
 
     def predict(
         self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
@@ -221,12 +203,15 @@ class Translation(Task):
         return Evaluation(scores, shown[:samples])
 
     def compare(
-        self, examples: Examples, outputs: Sequence[str], others: Sequence[str]
+        self, examples: Examples, ours: Evaluation, theirs: Evaluation
     ) -> Sequence[Comparison]:
-        """Whether ``outputs`` are better than another run's, by a paired test."""
-        lowercase = self.recipe.tokenizer.lowercase
+        """Whether our translations are better, by a paired test."""
         return compare(
-            others, outputs, examples.references, tokenize=self.bleu_tokens, lowercase=lowercase
+            theirs.outputs,
+            ours.outputs,
+            examples.references,
+            tokenize=self.bleu_tokens,
+            lowercase=self.recipe.tokenizer.lowercase,
         )
 
     def check_tokenizer(self, count: int) -> str:
@@ -256,9 +241,7 @@ class Translation(Task):
         """sacreBLEU's tokenizer: none where the text came segmented."""
         return "none" if self.recipe.tokenizer.kind == "words" else "13a"
 
-    def read_pairs(
-        self, data: Mapping[str, Any] | None = None, *, split: str = "valid"
-    ) -> Examples:
+    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
         """Sources, and references as a reader has them, of a split or of ``data``."""
         return self._examples(
             self._text(split) if data is None else open_source(data, columns=COLUMNS)
@@ -285,16 +268,6 @@ def _texts(text: Source, columns: Sequence[str]) -> Iterator[str]:
         yield from (example.fields[place] for place in places)
     if example is None:
         raise DataError("there is no example in it", where=display_name(text.files[0]))
-
-
-def _digest(data: PreparedData) -> str:
-    """What the batches follow from: every id and every length."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in data.columns:
-        column = data.column(name)
-        for part in (column.ids, column.offsets):
-            digest.update(np.ascontiguousarray(part).data)
-    return digest.hexdigest()
 
 
 TASK = Translation

@@ -7,7 +7,7 @@ import torch
 
 from regard.errors import DataError, RecipeError, RegardError
 from regard.recipe import Recipe
-from regard.tasks.task import Examples
+from regard.tasks.task import Evaluation, Examples
 from regard.tasks.translation import Translation
 
 PAIRS = {
@@ -114,7 +114,7 @@ def test_no_validation_data(make, tmp_path):
 def test_references_are_read_as_words(make, tmp_path):
     task = make(**{"tokenizer.continuation": "@@"})
     prepared(task, tmp_path)
-    examples = task.read_pairs()
+    examples = task.read()
     assert examples.sources == ["ein hund", "zwei hun@@ de"]
     assert examples.references == ["a dog", "two dogs"]
     assert examples.origins[1] == f"{tmp_path / 'valid.source'}:2"
@@ -133,7 +133,11 @@ def test_scores(make, tmp_path):
     assert [vars(sample) for sample in found.samples] == [
         {"source": "x", "target": "a b c d e", "output": "a b c d e"}
     ]
-    (bleu, chrf) = task.compare(examples, ["a b c d e", "f g h i"], ["x", "y"])
+    (bleu, chrf) = task.compare(
+        examples,
+        Evaluation({}, outputs=["a b c d e", "f g h i"]),
+        Evaluation({}, outputs=["x", "y"]),
+    )
     assert bleu.difference > 0
     assert chrf.system.value == pytest.approx(100)
 
@@ -158,12 +162,12 @@ def test_other_words_for_data(make, tmp_path):
     task = make()
     (tmp_path / "x.jsonl").write_text(json.dumps({"de": "a", "en": "b"}) + "\n")
     fields = {"source": "de", "target": "en"}
-    found = task.read_pairs({"file": tmp_path / "x.jsonl", "fields": fields})
+    found = task.read({"file": tmp_path / "x.jsonl", "fields": fields})
     assert (found.sources, found.references) == (["a"], ["b"])
     with pytest.raises(RecipeError, match="did you mean 'source'"):
-        task.read_pairs({"sorce": "x"})
+        task.read({"sorce": "x"})
     with pytest.raises(RegardError, match="no such data"):
-        task.read_pairs(split="test")
+        task.read(split="test")
 
 
 def test_samples_are_cheap_and_best(make, tmp_path):
@@ -179,6 +183,6 @@ def test_samples_are_cheap_and_best(make, tmp_path):
     shown = task.show(model, 5)
     assert [sample.source for sample in shown] == ["ein hund", "zwei hun@@ de"]
     assert all(isinstance(sample.output, str) for sample in shown)
-    report = task.evaluate(model, samples=1)
+    report = task.evaluate(model, task.read(), samples=1)
     assert set(report.scores) == {"bleu", "chrf", "exact_match"}
     assert len(report.samples) == 1

@@ -1,0 +1,50 @@
+"""What tasks on text share: the tokenizers of a run, and what prepared data are known by."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from regard.data import PreparedData, Tokenizer, load_tokenizer, train_tokenizer
+from regard.recipe import Recipe
+
+TOKENIZER = "tokenizer.json"
+
+
+def stored(recipe: Recipe, run: Path, names: Sequence[str] = (TOKENIZER,)) -> list[Tokenizer]:
+    """The tokenizers of the run, or of the run whose weights it starts from; each that is there.
+
+    Those of another run are copied here.
+    """
+    start = recipe.model.get("start_from")
+    if not (run / names[0]).exists() and start is not None:
+        for name in names:
+            if (Path(str(start)) / name).exists():
+                shutil.copyfile(Path(str(start)) / name, run / name)
+    return [load_tokenizer(run / name) for name in names if (run / name).exists()]
+
+
+def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
+    """A tokenizer as the recipe wants it, learned from these texts."""
+    settings = recipe.tokenizer
+    return train_tokenizer(
+        settings.kind,
+        texts,
+        vocab_size=settings.vocab_size,
+        lowercase=settings.lowercase,
+        continuation=settings.continuation or None,
+    )
+
+
+def digest(data: PreparedData) -> str:
+    """What batches follow from: every id and every length."""
+    found = hashlib.blake2b(digest_size=16)
+    for name in data.columns:
+        column = data.column(name)
+        for part in (column.ids, column.offsets):
+            found.update(np.ascontiguousarray(part).data)
+    return found.hexdigest()
