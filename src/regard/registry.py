@@ -23,6 +23,7 @@ FAMILIES: dict[str, str] = {
 
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
+    "language-modeling": "regard.tasks.language_modeling:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {
@@ -51,6 +52,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "objectives": {
         "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
+        "next_token": "regard.objectives.next_token:NextToken",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

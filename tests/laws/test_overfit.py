@@ -11,6 +11,8 @@ def test_twenty_examples_are_learned(case):
     without = dict.fromkeys(case.dropouts, 0.0)
     model = case.model(torch.float32, noise=0.0, d_model=32, **without).train()
     example = case.example(20, 6, d_model=32)
+    if case.family.shape == "decoder":  # what begins alike could not go on by heart otherwise
+        example[case.causal_input][:, 0] = torch.arange(20)
     with torch.no_grad():
         shape = case.run(model, example).shape
     labels = torch.randint(shape[-1], shape[:-1]).flatten()

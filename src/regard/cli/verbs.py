@@ -31,6 +31,7 @@ VERBS: dict[str, Verb] = {
     "runs": Verb("regard.cli.runs:runs", "Runs with their scores; draw their curves.", _TRAIN),
     "average": Verb("regard.cli.average:average", "Average a run's checkpoints.", _TRAIN),
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
+    "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
     "look": Verb("regard.cli.look:look", "Draw what a model attends to.", _INSIDE),
 }

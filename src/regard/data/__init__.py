@@ -8,9 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regard.data.batching import BatchSettings, BatchSource, OverBudgetError, plan
+from regard.data.blocks import BlockSettings, BlockSource
 from regard.data.prepare import PrepareSettings, cache_key, prepare
 from regard.data.prepared import PreparedData
-from regard.data.readers import Example, ParallelText, Source, Table, open_source, read_lines
+from regard.data.readers import (
+    Example,
+    ParallelText,
+    RunningText,
+    Source,
+    Table,
+    open_source,
+    read_lines,
+)
 from regard.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -19,12 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchSettings",
     "BatchSource",
+    "BlockSettings",
+    "BlockSource",
     "Example",
     "OverBudgetError",
     "Pairs",
     "ParallelText",
     "PrepareSettings",
     "PreparedData",
+    "RunningText",
     "Source",
     "Table",
     "Tokenizer",

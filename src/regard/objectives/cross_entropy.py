@@ -37,13 +37,12 @@ class CrossEntropy:
         label_smoothing: ε, 0 ≤ ε < 1.
     """
 
+    reads = "pairs"
     decomposable = True
     terms = ("loss", "nll")
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label smoothing lies in [0, 1), not at {label_smoothing}")
-        self.label_smoothing = label_smoothing
+        self.label_smoothing = check_smoothing(label_smoothing)
 
     def counts(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """Tokens to predict, from the mask alone."""
@@ -72,6 +71,17 @@ class CrossEntropy:
         loss, nll = chunked_loss(states, head.weight, head.bias, labels, self.label_smoothing)
         count = float(len(labels))
         return {"loss": Term(loss, count), "nll": Term(nll, count, weight=0.0)}
+
+
+def check_smoothing(label_smoothing: float) -> float:
+    """The same.
+
+    Raises:
+        ValueError: it is no share of the probability.
+    """
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"label smoothing lies in [0, 1), not at {label_smoothing}")
+    return label_smoothing
 
 
 def plain_loss(

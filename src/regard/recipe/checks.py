@@ -18,6 +18,14 @@ def check_objective(recipe: Recipe) -> None:
     """A key that the objective would not read is an error."""
     settings = recipe.objective
     kind = registry.kind("objectives", settings.kind)
+    batches = registry.task(recipe.task).batches
+    if getattr(kind, "reads", batches) != batches:
+        fits = [name for name in registry.names("objectives") if _reads(name) == batches]
+        raise RecipeError(
+            f"{settings.kind!r} is no objective of {recipe.task}",
+            where=recipe.place("objective.kind"),
+            hint=f'write objective.kind = "{fits[0]}"' if fits else None,
+        )
     known = [name for name in inspect.signature(kind).parameters if name != "self"]
     for key in settings.own:
         if key not in known:
@@ -27,6 +35,10 @@ def check_objective(recipe: Recipe) -> None:
                 where=recipe.place(f"objective.{key}"),
                 hint=f"did you mean objective.{near}?" if near else f"known: {', '.join(known)}",
             )
+
+
+def _reads(objective: str) -> str:
+    return str(getattr(registry.kind("objectives", objective), "reads", ""))
 
 
 def check_metric(recipe: Recipe) -> None:

@@ -140,11 +140,30 @@ def as_table(rows: Iterable[tuple[str, str, str, str]]) -> str:
 def _keys(schema: Schema, definitions: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
     for name, held in schema.get("properties", {}).items():
         inner = _deref(held, definitions)
+        families = [one for one in held.get("anyOf", []) if "family" in one.get("properties", {})]
         if "properties" in inner:
             yield from _keys(inner, definitions, f"{prefix}{name}.")
+        elif families:
+            yield from _joined(families, definitions, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", {**inner, **held}
             yield from _options(held, f"{prefix}{name}.")
+
+
+def _joined(families: Iterable[Schema], definitions: Schema, prefix: str) -> Iterator[Any]:
+    """Keys of all families, each once: the first that has it says its default and meaning."""
+    found: Schema = {}
+    for family in families:
+        for key, held in _keys(family, definitions, prefix):
+            values = [*_choices(found.get(key, {})), *_choices(held)]
+            found.setdefault(key, held)
+            if _choices(held):
+                found[key] = {**found[key], "enum": list(dict.fromkeys(values))}
+    yield from found.items()
+
+
+def _choices(schema: Schema) -> list[Any]:
+    return [schema["const"]] if "const" in schema else list(schema.get("enum", []))
 
 
 def _options(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:

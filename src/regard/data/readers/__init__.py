@@ -31,6 +31,7 @@ null in JSON or Parquet    an empty text; numbers are written out; lists, object
 =========================  ========================================================================
 """
 
+from regard.data.readers.documents import RunningText
 from regard.data.readers.lines import STDIN, check_file, count_lines, display_name, read_lines
 from regard.data.readers.source import Example, ParallelText, Source, open_source
 from regard.data.readers.tables import Table
@@ -39,6 +40,7 @@ __all__ = [
     "STDIN",
     "Example",
     "ParallelText",
+    "RunningText",
     "Source",
     "Table",
     "check_file",

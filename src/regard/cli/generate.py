@@ -1,0 +1,96 @@
+"""``regard generate``: a language model writes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regard.cli import options
+
+
+def generate(
+    run: options.Run,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PROMPT", help="what each text begins with; may be left out"),
+    ] = None,
+    input_file: Annotated[
+        str | None, typer.Option("-i", "--input", help="file of prompts, one a line (- = stdin)")
+    ] = None,
+    output: options.Output = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="one JSON object a line: prompt, text")
+    ] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="tokens to write at most", min=1)] = 200,
+    beam: options.Beam = None,
+    strategy: options.Strategy = None,
+    temperature: options.Temperature = None,
+    top_k: options.TopK = None,
+    top_p: options.TopP = None,
+    min_p: options.MinP = None,
+    repetition_penalty: options.RepetitionPenalty = None,
+    seed: options.Seed = None,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    checkpoint: options.Checkpoint = "auto",
+) -> None:
+    """Let a language model write on from a prompt; text appears as it comes.
+
+    regard generate runs/shakespeare "ROMEO:" --max-new-tokens 500
+
+    regard generate runs/shakespeare --temperature 0.5 --seed 7
+    """
+    from regard.cli.files import opened_output, texts_from
+
+    wanted: dict[str, Any] = {
+        "beam": beam,
+        "strategy": strategy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    with opened_output(output) as write:
+        generator = _generator(run, precision, device, checkpoint)
+        prompts = texts_from(prompt, input_file) if prompt or input_file else [""]
+        for one in prompts:
+            if as_json or output is not None or beam is not None:
+                text = generator.generate(one, max_new_tokens=max_new_tokens, **wanted)
+                write(
+                    json.dumps({"prompt": one, "text": text}, ensure_ascii=False)
+                    if as_json
+                    else text
+                )
+                continue
+            sys.stdout.write(one)
+            for piece in generator.generate(
+                one, max_new_tokens=max_new_tokens, stream=True, **wanted
+            ):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+            sys.stdout.write("\n")
+
+
+def _generator(run: Path, precision: Any, device: str, checkpoint: str) -> Any:
+    """The run's generator.
+
+    Raises:
+        InputError: the run is for another task.
+    """
+    from regard.errors import InputError
+    from regard.load import load
+
+    found = load(run, precision=precision, device=device, checkpoint=checkpoint)
+    if not hasattr(found, "generate"):
+        raise InputError(
+            "this run does not write on: it was trained for another task",
+            where=str(run),
+            hint=f"{run / 'recipe.toml'} says which",
+        )
+    return found

@@ -1,0 +1,160 @@
+"""The door by which users let a language model write on: a prompt in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Unpack, cast, overload
+
+import torch
+from torch import nn
+
+from regard.data import Tokenizer
+from regard.decoding import DecodingSpec, Request, continue_from, stream_from
+from regard.decoding.stream import check_streamable
+from regard.errors import InputError
+from regard.nn.modes import evaluating
+from regard.tasks.generation import DecodingOptions, Hypothesis, as_text, with_options
+
+MAX_NEW_TOKENS = 200
+
+
+class Generator:
+    """Writes on from a prompt.
+
+    Attributes:
+        model: the trained module, called as ``model(ids)``.
+        tokenizer: of its text.
+        decoding: how outputs are searched unless a call says otherwise.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer, decoding: DecodingSpec) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.decoding = decoding
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return f"<Generator: {type(self.model).__name__}, {parameters:,} parameters>"
+
+    @overload
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stream: Literal[False] = False,
+        **options: Unpack[DecodingOptions],
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stream: Literal[True],
+        **options: Unpack[DecodingOptions],
+    ) -> Iterator[str]: ...
+
+    def generate(
+        self,
+        prompt: str = "",
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stream: bool = False,
+        **options: Unpack[DecodingOptions],
+    ) -> Any:
+        """Write on from a prompt.
+
+        Args:
+            prompt: what the text begins with.
+            max_new_tokens: at most so many more; a model that knows an end may stop before. Past
+                the model's longest text, it goes on from the last half of what it wrote.
+            stream: give the new pieces of text as they come.
+            **options: of decoding, e.g. ``strategy="greedy"``, ``temperature=0.8``; ``nbest``
+                above 1 gives a list of `Hypothesis`.
+
+        Returns:
+            The text, the prompt included; with ``stream`` an iterator of what comes after it.
+
+        Raises:
+            InputError: the prompt is longer than the model reads.
+        """
+        spec = with_options(self.decoding, options)
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens is {max_new_tokens}, not at least 1")
+        ids = self._prompt(prompt)
+        if stream:
+            check_streamable(spec, 1)
+            return self._pieces(ids, spec, max_new_tokens)
+        if spec.strategy == "beam" or spec.width > 1:
+            found = self._search(ids, spec, max_new_tokens)
+            texts = [Hypothesis(prompt + one.text, one.score, one.tokens) for one in found]
+            return texts if spec.nbest > 1 else texts[0].text
+        return prompt + "".join(self._pieces(ids, spec, max_new_tokens))
+
+    @property
+    def _longest(self) -> int:
+        return int(cast(Any, self.model).config.max_positions)
+
+    def _prompt(self, prompt: str) -> list[int]:
+        ids = self.tokenizer.encode(prompt)
+        if len(ids) + 1 > self._longest:
+            raise InputError(
+                f"the prompt has {len(ids):,} tokens, the model reads {self._longest:,}",
+                hint="give its end alone",
+            )
+        return ids or [self.tokenizer.end_id]  # what documents begin after
+
+    def _pieces(self, ids: list[int], spec: DecodingSpec, count: int) -> Iterator[str]:
+        """New text, as far as it can be decided: a character may take several tokens."""
+        written: list[int] = []
+        shown = ""
+        for token in self._tokens(ids, spec, count):
+            written.append(token)
+            text = self.tokenizer.decode(written)
+            if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(shown):
+                yield text[len(shown) :]
+                shown = text
+        text = self.tokenizer.decode(written)
+        if len(text) > len(shown):
+            yield text[len(shown) :]
+
+    def _tokens(self, ids: list[int], spec: DecodingSpec, count: int) -> Iterator[int]:
+        """Greedy or sampled tokens; where the model is full, on from the last half."""
+        history, done, ended = list(ids), 0, False
+        while done < count and not ended:
+            room = self._longest - len(history)
+            if room < 1:
+                history = history[-max(1, self._longest // 2) :]
+                room = self._longest - len(history)
+            wanted = min(room, count - done)
+            made = 0
+            for token in stream_from(*self._begin(history, spec, wanted, done)):
+                yield token
+                history.append(token)
+                made += 1
+            done += made
+            ended = made < wanted
+
+    def _search(self, ids: list[int], spec: DecodingSpec, count: int) -> list[Hypothesis]:
+        wanted = min(count, self._longest - len(ids))
+        with evaluating(self.model):
+            (found,) = continue_from(*self._begin(ids, spec, wanted, 0))
+        return [as_text(one, self.tokenizer) for one in found]
+
+    def _begin(self, ids: list[int], spec: DecodingSpec, wanted: int, done: int) -> Any:
+        """Model, state, first tokens, settings and request of a search."""
+        device = next(self.model.parameters()).device
+        with torch.inference_mode():
+            state = cast(Any, self.model).start(1, width=spec.width)
+        tokenizer = self.tokenizer
+        barred = {tokenizer.start_id, tokenizer.pad_id} - {tokenizer.end_id}
+        request = Request(
+            end_id=tokenizer.end_id,
+            limits=[wanted],
+            prefixes=[[]],
+            indices=[done],
+            forbidden=tuple(sorted(barred)),
+        )
+        return self.model, state, torch.tensor([ids], device=device), spec, request
