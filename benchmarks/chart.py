@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 OURS, THEIRS = "#a3254f", "#b9b2a6"
+COLUMNS = 2
 JOBS = {"train": "Training", "decode": "Decoding"}
 
 
@@ -36,9 +38,9 @@ class Row:
 
 
 def read(paths: Iterable[Path]) -> list[Row]:
-    """The rows of the files in which regard was timed, in their order."""
+    """The rows of the files in which regard was timed; training first."""
     found = []
-    for path in paths:
+    for path in sorted(paths, key=lambda one: (not one.name.startswith("train"), one.name)):
         for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
             if row.get("rate") and row.get("versus") and row.get("ratio"):
                 figures = (row[key]["median"] for key in ("rate", "versus", "ratio"))
@@ -60,18 +62,24 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     from matplotlib.figure import Figure
 
     panels = by_title(rows)
-    heights = [len(held) + 1 for held in panels.values()]
-    figure = Figure(figsize=(8.0, 0.32 * sum(heights) + 0.8 * len(panels)), layout="constrained")
+    across = min(COLUMNS, len(panels))
+    down = math.ceil(len(panels) / across)
+    bars = [len(held) + 1 for held in panels.values()]
+    most = [max(bars[at : at + across]) for at in range(0, len(bars), across)]
+    size = (4.8 * across, sum(0.26 * count + 0.45 for count in most))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for axis, (title, held) in zip(axes, panels.items(), strict=True):
+    grid = figure.subplots(down, across, squeeze=False, height_ratios=most).flatten()
+    for axis in grid[len(panels) :]:
+        axis.axis("off")
+    for axis, (title, held) in zip(grid, panels.items(), strict=False):
         speeds = {row.peer: row.theirs for row in held}
         speeds["regard"] = statistics.median(row.ours for row in held)
         names = sorted(speeds, key=lambda name: speeds[name])
         colors = [OURS if name == "regard" else THEIRS for name in names]
-        bars = axis.barh(names, [speeds[name] for name in names], color=colors)
-        axis.bar_label(bars, fmt="{:,.0f}", padding=4, fontsize=8)
-        axis.set_title(f"{title}: tokens a second", loc="left", fontsize=10)
+        drawn = axis.barh(names, [speeds[name] for name in names], color=colors)
+        axis.bar_label(drawn, fmt="{:,.0f}", padding=4, fontsize=8)
+        axis.set_title(f"{title}: tokens/s", loc="left", fontsize=9)
         axis.tick_params(labelsize=8, length=0)
         axis.set_xticks([])
         axis.spines[["top", "right", "bottom"]].set_visible(False)
