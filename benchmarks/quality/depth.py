@@ -124,13 +124,19 @@ def draw(found: list[Outcome], path: Path) -> None:
         axes[0].plot(*zip(*losses, strict=True), style, marker="o", label=label)
         for axis, depth in zip(axes[1:], depths, strict=True):
             for one in (one for one in mine if one.depth == depth):
-                axis.semilogy(layer_norms(one.first, "decoder"), style)
+                norms = layer_norms(one.first, "decoder")
+                axis.semilogy(range(1, depth + 1), norms, style)
                 axis.set_title(f"{depth} + {depth} layers", fontsize=9)
                 axis.set_xlabel("decoder layer")
+                axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set(xlabel="layers in each stack", ylabel="validation loss at the end")
-    axes[0].legend(fontsize=7)
     axes[1].set_ylabel("gradient norm, first step")
-    figure.tight_layout()
+    lowest = min(axis.get_ylim()[0] for axis in axes[1:])
+    highest = max(axis.get_ylim()[1] for axis in axes[1:])
+    for axis in axes[1:]:
+        axis.set_ylim(lowest, highest)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="upper center", ncols=4, fontsize=8)
+    figure.tight_layout(rect=(0, 0, 1, 0.92))
     figure.savefig(path, dpi=110)
 
 

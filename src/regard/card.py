@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from regard import registry
 from regard.recipe import Recipe
 from regard.run import Run
 
@@ -29,7 +30,7 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
         f"torch {environment.get('torch', '')}.",
         "",
         "```sh",
-        f'regard translate {run.path} "…"',
+        f'regard {registry.task(recipe.task).verb} {run.path} "…"',
         f"regard evaluate {run.path}",
         f'regard look {run.path} "…" -o attention.html',
         f"regard train {run.path} --resume   # if it was stopped",

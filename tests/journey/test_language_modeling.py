@@ -153,6 +153,27 @@ def test_errors(call, folder, run, arguments, words):
     assert words in done.stderr
 
 
+def test_look(call, run, tmp_path):
+    for arguments in (["-o", "a.html"], ["-o", "a.png", "--target", "defg"], ["--json"]):
+        done = call("look", run, "abc", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["target"] == "defghijklmno"
+    (view,) = found["views"]
+    assert view["queries"] == list("abcdefghijklmn")
+    assert view["predicts"] == list("bcdefghijklmno")
+    assert found["loss"] < 0.5
+    done = call("look", run, "abc", "--target", "defg", "--json")
+    heads = json.loads(done.stdout)["views"][0]["layers"][0]["heads"]
+    assert all(head["importance"] is not None for head in heads)
+    assert call("look", run, "abc", "--target", "d" * 40, "--json").returncode == 2
+    assert call("look", run, "--positions", "-o", "p.png").returncode == 0
+
+
+def test_the_card_says_how_to_use_it(run):
+    assert "regard generate" in (run / "README.md").read_text()
+
+
 def test_another_tasks_run(call, trained):
     done = call("generate", trained, "1 2")
     assert done.returncode == 2

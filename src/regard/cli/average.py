@@ -40,6 +40,7 @@ def write_average(run: Path, output: Path, count: int, which: Literal["last", "b
         RunError, CheckpointError: the run or a checkpoint of it cannot be used.
         InputError: it has fewer checkpoints.
     """
+    from regard import registry
     from regard.recipe import Recipe
     from regard.run import RECIPE, Run
 
@@ -64,14 +65,15 @@ def write_average(run: Path, output: Path, count: int, which: Literal["last", "b
             if path.exists():
                 shutil.copyfile(path, partial / path.name)
         made.store.save(steps[-1], {"model": weights}, {"averaged": steps, "of": run.name})
-        made.write_card(_card(run, output, steps))
+        verb = registry.task(recipe.task).verb
+        made.write_card(_card(run, output, steps, verb))
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return steps
 
 
-def _card(run: Path, output: Path, steps: list[int]) -> str:
+def _card(run: Path, output: Path, steps: list[int], verb: str) -> str:
     return "\n".join(
         [
             f"# {output.name}",
@@ -79,7 +81,7 @@ def _card(run: Path, output: Path, steps: list[int]) -> str:
             f"The mean of the weights of {run.name} after steps {', '.join(map(str, steps))}.",
             "",
             "```sh",
-            f'regard translate {output} "…"',
+            f'regard {verb} {output} "…"',
             f"regard evaluate {output} --versus {run}",
             "```",
             "",

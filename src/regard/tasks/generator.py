@@ -16,6 +16,11 @@ from regard.nn.modes import evaluating
 from regard.tasks.generation import DecodingOptions, Hypothesis, as_text, with_options
 
 MAX_NEW_TOKENS = 200
+LOOKED = 12
+"""New tokens that a picture shows beside a text."""
+
+IGNORED = -100
+"""A label that does not count."""
 
 
 class Generator:
@@ -92,6 +97,44 @@ class Generator:
             texts = [Hypothesis(prompt + one.text, one.score, one.tokens) for one in found]
             return texts if spec.nbest > 1 else texts[0].text
         return prompt + "".join(self._pieces(ids, spec, max_new_tokens))
+
+    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
+        """A text as the model reads it, for `regard.look.look`.
+
+        Args:
+            text: what is read.
+            target: how it goes on, read too; None = as the model itself goes on, a little.
+
+        Returns:
+            ``inputs`` of the model [1, T], ``tokens``, ``labels`` [1, T] (of the target alone),
+            ``predicts`` (the next token at each place) and ``target``.
+
+        Raises:
+            InputError: for an empty text, or one longer than the model reads.
+        """
+        ids = self.tokenizer.encode(text)
+        if not ids:
+            raise InputError("there is nothing to look at in an empty text")
+        self._prompt(text)
+        answer = target
+        if answer is None:
+            room = min(LOOKED, self._longest - len(ids))
+            answer = self.generate(text, strategy="greedy", max_new_tokens=room)[len(text) :]
+        whole = [*ids, *self.tokenizer.encode(answer)]
+        if len(whole) > self._longest + 1:
+            raise InputError(
+                f"text and target have {len(whole):,} tokens, the model reads {self._longest:,}"
+            )
+        device = next(self.model.parameters()).device
+        labels = torch.tensor([whole[1:]], device=device)
+        labels[:, : len(ids) - 1] = IGNORED
+        return {
+            "inputs": {"ids": torch.tensor([whole[:-1]], device=device)},
+            "tokens": {"decoder": self.tokenizer.tokens(whole[:-1])},
+            "labels": labels,
+            "predicts": self.tokenizer.tokens(whole[1:]),
+            "target": answer,
+        }
 
     @property
     def _longest(self) -> int:

@@ -51,6 +51,7 @@ class LanguageModeling(Task):
 
     name: ClassVar[str] = "language-modeling"
     family: ClassVar[str] = "gpt"
+    verb: ClassVar[str] = "generate"
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "bits_per_byte")
     batches: ClassVar[str] = "blocks"
 

@@ -119,6 +119,7 @@ class Task(Protocol):
         family: the usual one.
         metrics: names of the scores that `evaluate` gives.
         data_keys: keys of a split that only this task reads.
+        verb: of the command line that uses a trained model.
         batches: of which form; objectives say by ``reads`` which they take.
         uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
     """
@@ -126,6 +127,7 @@ class Task(Protocol):
     name: ClassVar[str]
     family: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
+    verb: ClassVar[str]
     batches: ClassVar[str] = "pairs"
     data_keys: ClassVar[tuple[str, ...]] = ()
     uses: ClassVar[tuple[str, ...]] = ()

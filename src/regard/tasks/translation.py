@@ -50,6 +50,7 @@ class Translation(Task):
 
     name: ClassVar[str] = "translation"
     family: ClassVar[str] = "transformer"
+    verb: ClassVar[str] = "translate"
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match")
 
     def __init__(self, recipe: Recipe) -> None:
