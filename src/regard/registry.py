@@ -19,6 +19,7 @@ from regard.errors import RegardError
 FAMILIES: dict[str, str] = {
     "transformer": "regard.models.transformer:FAMILY",
     "gpt": "regard.models.gpt:FAMILY",
+    "bert": "regard.models.bert:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -34,12 +35,20 @@ KINDS: dict[str, dict[str, str]] = {
         "silu": "regard.nn.feedforward:silu",
     },
     "formats": {
+        "bert": "regard.interop.bert:FORMAT",
         "gpt2": "regard.interop.gpt2:FORMAT",
         "llama": "regard.interop.llama:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
         "gated": "regard.nn.feedforward:GatedFeedForward",
+    },
+    "heads": {
+        "none": "regard.nn.heads:NoHead",
+        "masked_lm": "regard.nn.heads:MaskedLanguageModelHead",
+        "classification": "regard.nn.heads:ClassificationHead",
+        "tokens": "regard.nn.heads:TokenHead",
+        "span": "regard.nn.heads:SpanHead",
     },
     "kernels": {
         "dense": "regard.nn.kernels.dense:dense",

@@ -59,6 +59,23 @@ def test_logits_are_the_stored_ones_and_the_file_comes_back(name: str, tmp_path:
 
 
 @torch.no_grad()
+def test_berts_words_and_states(tmp_path: Path) -> None:
+    for name, inputs, output in (
+        ("ckpt_made_hf/bert_mlm", "in_{}", "out_logits"),
+        ("ckpt_tiny_bert_hf", "{}", "last_hidden"),
+    ):
+        stored = np.load(next((DATA / name).glob("*.npz")))
+        given = {
+            key: ids_of(stored[inputs.format(key)])
+            for key in ("input_ids", "attention_mask", "token_type_ids")
+        }
+        real = given["attention_mask"].bool()
+        made = opened(name)(given["input_ids"], mask=real, segments=given["token_type_ids"])
+        expected = torch.from_numpy(stored[output])
+        torch.testing.assert_close(made[real], expected[real], rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
 def test_tiny_gpt2() -> None:
     stored = np.load(DATA / "ckpt_tiny_gpt2_hf" / "reference.npz")
     logits = opened("ckpt_tiny_gpt2_hf")(ids_of(stored["input_ids"]))

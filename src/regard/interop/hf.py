@@ -21,7 +21,7 @@ from regard.spec import build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
-HEADS = ("lm_head.",)
+HEADS = ("lm_head.", "cls.")
 """Tensors outside the body, whose names have no prefix."""
 
 SILENT = (

@@ -1,6 +1,7 @@
 """Families, a file each: a note, a config, presets, and the wiring."""
 
+from regard.models.bert import BERT, BERTConfig
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["GPT", "GPTConfig", "Transformer", "TransformerConfig"]
+__all__ = ["BERT", "GPT", "BERTConfig", "GPTConfig", "Transformer", "TransformerConfig"]

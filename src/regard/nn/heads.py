@@ -6,11 +6,17 @@ Shapes: states [B, T, d_model] or [R, d_model], logits [..., V], weight [V, d_mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 
+from regard import registry
 from regard.nn import backend
+from regard.nn.dropout import Dropout
+from regard.nn.linear import Linear
+from regard.nn.norms import NormSpec, make_norm
+from regard.spec import Fraction, KindSpec, Known, Positive
 
 
 @dataclass(frozen=True)
@@ -45,3 +51,140 @@ class LanguageModelHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """[..., d_model] → [..., V]."""
         return backend.linear(states, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class EncoderHeadSpec(KindSpec):
+    """What stands on an encoder: ``"none"``, or a kind with its options."""
+
+    group = "heads"
+    kind: str = "none"
+
+
+@dataclass(frozen=True)
+class HeadSize:
+    """What a model tells its head."""
+
+    d_model: int
+    vocab_size: int
+    norm: NormSpec
+
+
+def make_head(spec: EncoderHeadSpec, size: HeadSize, *, tied_to: nn.Parameter) -> nn.Module:
+    """The head that ``spec`` asks for; ``tied_to`` is the embedding's matrix."""
+    found, options = spec.resolve()
+    return cast(nn.Module, found(size, options, tied_to))
+
+
+class Pooler(nn.Module):
+    """tanh(x W + b) of a text's first state (Devlin et al., 2019, appendix A)."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.linear = Linear(d_model, d_model)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """[B, d_model] → [B, d_model]."""
+        return torch.tanh(self.linear(first))
+
+
+class NoHead(nn.Module):
+    """The states themselves."""
+
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+        super().__init__()
+
+    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+        """[B, T, d_model] as it is."""
+        return states
+
+
+@dataclass(frozen=True)
+class MaskedHeadOptions:
+    """Settings of a masked-language-model head.
+
+    Attributes:
+        activation: of its hidden layer.
+    """
+
+    activation: Annotated[str, Known("activations")] = "gelu"
+
+
+class MaskedLanguageModelHead(nn.Module):
+    """Logits of the word at each place: a hidden layer, a norm, the embedding's matrix and a bias.
+
+    (Devlin et al., 2019; its reference code.)
+    """
+
+    Options = MaskedHeadOptions
+
+    def __init__(self, size: HeadSize, options: MaskedHeadOptions, tied_to: nn.Parameter) -> None:
+        super().__init__()
+        self.hidden = Linear(size.d_model, size.d_model)
+        self.activation = registry.kind("activations", options.activation)
+        self.norm = make_norm(size.norm, size.d_model)
+        self.weight = tied_to
+        self.bias = nn.Parameter(torch.zeros(size.vocab_size))
+
+    def transform(self, states: Tensor) -> Tensor:
+        """What ``weight`` and ``bias`` make logits of: [..., d_model] → the same."""
+        return cast(Tensor, self.norm(self.activation(self.hidden(states))))
+
+    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, V]."""
+        return backend.linear(self.transform(states), self.weight, self.bias)
+
+
+@dataclass(frozen=True)
+class ClassesOptions:
+    """Settings of a head that chooses.
+
+    Attributes:
+        num_classes: what it chooses between; the data say it.
+        dropout: of what it reads.
+    """
+
+    num_classes: Positive = 2
+    dropout: Fraction = 0.1
+
+
+class ClassificationHead(nn.Module):
+    """Logits of a text's classes, from its summary."""
+
+    Options = ClassesOptions
+
+    def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
+        super().__init__()
+        self.dropout = Dropout(options.dropout)
+        self.linear = Linear(size.d_model, options.num_classes)
+
+    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+        """[B, d_model] → [B, C]."""
+        return cast(Tensor, self.linear(self.dropout(pooled)))
+
+
+class TokenHead(nn.Module):
+    """Logits of each token's classes."""
+
+    Options = ClassesOptions
+
+    def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
+        super().__init__()
+        self.dropout = Dropout(options.dropout)
+        self.linear = Linear(size.d_model, options.num_classes)
+
+    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, C]."""
+        return cast(Tensor, self.linear(self.dropout(states)))
+
+
+class SpanHead(nn.Module):
+    """Logits of a span's first and last token (Devlin et al., 2019, section 4.2)."""
+
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+        super().__init__()
+        self.linear = Linear(size.d_model, 2)
+
+    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+        """[B, T, d_model] → [B, T, 2]."""
+        return cast(Tensor, self.linear(states))

@@ -125,6 +125,7 @@ class Stack(nn.Module):
         *,
         max_positions: int,
         input_dropout: float,
+        input_norm: NormSpec | None = None,
         mask: Rule | None = None,
         d_memory: int | None = None,
     ) -> None:
@@ -134,6 +135,7 @@ class Stack(nn.Module):
         d_key, _ = attention.widths(d_model)
         size = SchemeSize(d_model, d_key, attention.num_heads, max_positions)
         self.positions: PositionScheme = scheme(size, options)
+        self.input_norm = None if input_norm is None else make_norm(input_norm, d_model)
         self.dropout = Dropout(input_dropout)
         self.layers = nn.ModuleList(
             Layer(spec.layer, d_model, d_memory=d_memory) for _ in range(spec.num_layers)
@@ -180,6 +182,8 @@ class Stack(nn.Module):
         context = self._context(states, mask, positions, cache)
         over = None if memory is None else self._memory_context(states, memory, context, cache)
         states = self.positions.add(states, positions, 0)
+        if self.input_norm is not None:
+            states = cast(Tensor, self.input_norm(states))
         if context.rows is not None:
             states = context.rows.pack(states)  # [1, N, d_model]
             positions = context.rows.pack_positions(positions)
