@@ -45,6 +45,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "heads": {
         "none": "regard.nn.heads:NoHead",
+        "pooled": "regard.nn.heads:PooledHead",
         "masked_lm": "regard.nn.heads:MaskedLanguageModelHead",
         "classification": "regard.nn.heads:ClassificationHead",
         "tokens": "regard.nn.heads:TokenHead",

@@ -54,13 +54,14 @@ def read(given: Settings) -> dict[str, Any]:
     given.ignore(["classifier_dropout"])
     activation = given.translate("hidden_act", ACTIVATIONS, "gelu")
     masked = given.architecture == "BertForMaskedLM"
+    pooler = given.holds("pooler.dense.weight")
     return {
         "vocab_size": given.take("vocab_size", 30522),
         "d_model": given.take("hidden_size", 768),
         "num_layers": given.take("num_hidden_layers", 12),
         "num_segments": given.take("type_vocab_size", 2),
         "max_positions": given.take("max_position_embeddings", 512),
-        "pooler": given.holds("pooler.dense.weight"),
+        "pooler": pooler,
         "embedding": {"dropout": (dropout := given.take("hidden_dropout_prob", 0.1))},
         "layer": {
             "dropout": dropout,
@@ -74,7 +75,9 @@ def read(given: Settings) -> dict[str, Any]:
                 "activation": activation,
             },
         },
-        "head": {"kind": "masked_lm", "activation": activation} if masked else "none",
+        "head": {"kind": "masked_lm", "activation": activation}
+        if masked
+        else ("pooled" if pooler else "none"),
     }
 
 
