@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
+    "classification": "regard.tasks.classification:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {
@@ -63,6 +64,9 @@ KINDS: dict[str, dict[str, str]] = {
     "objectives": {
         "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
         "next_token": "regard.objectives.next_token:NextToken",
+        "classes": "regard.objectives.classes:Classes",
+        "multi_label": "regard.objectives.classes:MultiLabel",
+        "regression": "regard.objectives.classes:Regression",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

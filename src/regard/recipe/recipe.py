@@ -18,7 +18,12 @@ from pydantic import PrivateAttr, ValidationError
 from regard import registry
 from regard.errors import RecipeError
 from regard.recipe import text as toml
-from regard.recipe.checks import check_metric, check_objective, check_task
+from regard.recipe.checks import (
+    check_metric,
+    check_objective,
+    check_task,
+    objective_settings,
+)
 from regard.recipe.faults import Source, translate
 from regard.recipe.files import read_recipe
 from regard.recipe.layers import (
@@ -226,7 +231,8 @@ class Recipe(RecipeModel):
         config = self.model_config_for(decided)
         kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
         model = {"family": self.family, **kept, **plain(config)}
-        made = self.model_copy(update={"model": model})
+        objective = self.objective.model_copy(update=objective_settings(self))
+        made = self.model_copy(update={"model": model, "objective": objective})
         made._settled = True
         return made
 
@@ -275,10 +281,11 @@ class Recipe(RecipeModel):
     # Stage two
 
     def _stand_in(self) -> dict[str, Any]:
-        """A vocabulary for a config that is only checked."""
+        """What the data decide, for a config that is only checked."""
         config = registry.family(self.family).config
-        names = {found.name for found in dataclasses.fields(config)}
-        return {} if "vocab_size" in self.model or "vocab_size" not in names else {"vocab_size": 8}
+        names = {found.name for found in dataclasses.fields(config)} - self.model.keys()
+        given = registry.task(self.task).stand_in
+        return {key: value for key, value in given.items() if key in names}
 
     def _base_settings(self, family: registry.Family) -> Mapping[str, Any]:
         """The settings of the preset, or of the run that this one starts from."""

@@ -113,8 +113,10 @@ class Objective(Open):
     """What is minimised."""
 
     kind: str = Field("cross_entropy", description="which loss")
-    label_smoothing: Fraction = Field(
-        0.1, description="probability spread over all tokens (paper, section 5.4)"
+    label_smoothing: Fraction | None = Field(
+        None,
+        description="probability spread over all answers (paper, section 5.4); default: 0.1 for "
+        "cross_entropy, else 0",
     )
 
 

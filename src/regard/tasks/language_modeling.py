@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from regard import registry
 from regard.data import (
     BlockSettings,
     BlockSource,
@@ -36,7 +35,7 @@ from regard.objectives import NextToken
 from regard.recipe import Recipe, as_settings
 from regard.tasks.generator import Generator
 from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
-from regard.tasks.text import TOKENIZER, digest, learned, stored
+from regard.tasks.text import TOKENIZER, digest, learned, objective_of, stored
 from regard.training import validation_loss
 
 COLUMN = "text"
@@ -101,9 +100,7 @@ class LanguageModeling(Task):
 
     def objective(self) -> Any:
         """The recipe's, usually `NextToken`."""
-        settings = self.recipe.objective
-        kind = registry.kind("objectives", settings.kind)
-        return kind(label_smoothing=settings.label_smoothing, **settings.own)
+        return objective_of(self.recipe)
 
     def _text(self, split: str) -> Source:
         return self._source(self.recipe.data_of(split).model_dump(exclude_none=True))

@@ -6,9 +6,11 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from regard import registry
 from regard.data import PreparedData, Tokenizer, load_tokenizer, train_tokenizer
 from regard.recipe import Recipe
 
@@ -38,6 +40,14 @@ def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
         lowercase=settings.lowercase,
         continuation=settings.continuation or None,
     )
+
+
+def objective_of(recipe: Recipe) -> Any:
+    """The recipe's loss; what it does not say is the objective's own default."""
+    settings = recipe.objective
+    smoothing = settings.label_smoothing
+    given = {} if smoothing is None else {"label_smoothing": smoothing}
+    return registry.kind("objectives", settings.kind)(**given, **settings.own)
 
 
 def digest(data: PreparedData) -> str:
