@@ -26,6 +26,8 @@ TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
     "classification": "regard.tasks.classification:TASK",
+    "tagging": "regard.tasks.tagging:TASK",
+    "question-answering": "regard.tasks.question_answering:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {
@@ -67,6 +69,7 @@ KINDS: dict[str, dict[str, str]] = {
         "classes": "regard.objectives.classes:Classes",
         "multi_label": "regard.objectives.classes:MultiLabel",
         "regression": "regard.objectives.classes:Regression",
+        "span": "regard.objectives.span:Span",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

@@ -129,6 +129,41 @@ class Texts:
         ]
 
 
+class TaggedTexts:
+    """Texts of words, with what stands at the first piece of each word.
+
+    Args:
+        texts: of one column, the pieces of all words end to end.
+        lengths: column of how many pieces each word has.
+        labels: column of a label a word; None where there are none.
+    """
+
+    def __init__(self, texts: Texts, lengths: str, labels: str | None) -> None:
+        self.texts = texts
+        self.columns = (lengths, labels)
+
+    def lengths(self, data: PreparedData) -> Ints:
+        """Tokens of each example, special ones included [N, 1]."""
+        return self.texts.lengths(data)
+
+    def __call__(self, data: PreparedData, rows: Ints) -> dict[str, Tensor]:
+        """``ids``, ``mask``, ``firsts`` (where words begin) and ``labels`` [B, T]; ``example``."""
+        made = self.texts(data, rows)
+        firsts = torch.zeros_like(made["mask"])
+        labels = torch.full_like(made["ids"], IGNORED)
+        lengths, wanted = self.columns
+        known = None if wanted is None else column_rows(data.column(wanted), rows)
+        for n, sizes in enumerate(column_rows(data.column(lengths), rows)):
+            begins = 1 + np.cumsum(sizes, dtype=np.int64) - sizes.astype(np.int64)
+            places = torch.from_numpy(begins[begins <= self.texts.room])
+            firsts[n, places] = True
+            if known is not None:
+                labels[n, places] = torch.from_numpy(known[n][: len(places)].astype(np.int64))
+        if known is not None:
+            made["labels"] = labels
+        return {**made, "firsts": firsts}
+
+
 def cut(sizes: Ints, room: int) -> Ints:
     """How much stays of each text where all of an example have ``room`` tokens together.
 

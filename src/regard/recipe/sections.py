@@ -86,6 +86,9 @@ class Data(Section):
     max_length: Positive = Field(
         256, description="tokens of the longest text trained on; longer pairs are left out, counted"
     )
+    stride: Positive = Field(
+        128, description="question-answering: tokens between the windows of a long text"
+    )
     cache: str | None = Field(
         None, description="directory of prepared data, shared by runs; default: inside the run"
     )

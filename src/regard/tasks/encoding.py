@@ -110,12 +110,12 @@ class EncoderTask(Task):
         self.learn(train)
         report("preparing the data")
         held = self._prepared(train)
-        notes = [f"{len(held):,} examples to train on", *self._notes(held)]
+        notes = [f"{len(held):,} examples to train on", *self.notes(held)]
         digests = {"train": digest(held)}
         watched: BatchSource | None = None
         if self.recipe.data.valid is not None:
             kept = self._prepared(self.source(self.recipe.data_of("valid").settings()))
-            notes += [f"{len(kept):,} examples to validate with", *self._notes(kept)]
+            notes += [f"{len(kept):,} examples to validate with", *self.notes(kept)]
             digests["valid"] = digest(kept)
             watched = self.in_order(kept, self.collate())
         return Splits(self._shuffled(held), watched, tuple(notes), digests)
@@ -139,7 +139,8 @@ class EncoderTask(Task):
         settings = PrepareSettings(None, "keep")
         return prepare(source, self.codecs(), cache=cache, fields=self.fields(), settings=settings)
 
-    def _notes(self, data: PreparedData) -> list[str]:
+    def notes(self, data: PreparedData) -> list[str]:
+        """Lines worth reading about a split."""
         lines = [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
         cut = self.num_cut(data)
         return lines + ([f"{cut:,} are longer than {self.longest} tokens: cut"] if cut else [])
@@ -251,4 +252,6 @@ class EncoderTask(Task):
 
 def shown(value: Any) -> str:
     """An input, a reference or an answer as one text."""
-    return value if isinstance(value, str) else " | ".join(map(str, value))
+    if isinstance(value, str):
+        return value
+    return (" | " if isinstance(value, tuple) else " ").join(map(str, value))

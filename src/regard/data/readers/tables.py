@@ -59,14 +59,22 @@ class Table:
             yield Example(texts, name, number)
 
 
-def _kind(path: Path) -> str:
+def is_table(path: str | Path) -> bool:
+    """Whether a file's name ends as a table's."""
+    return _ending(Path(path)) is not None
+
+
+def _ending(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
     ending = suffixes[-1] if suffixes else ""
     kind = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(ending)
-    if kind is None and path.suffix.lower() == ".parquet":
-        kind = "parquet"
+    return "parquet" if kind is None and path.suffix.lower() == ".parquet" else kind
+
+
+def _kind(path: Path) -> str:
+    kind = _ending(path)
     if kind is None:
         raise DataError(
             "the kind of this table cannot be told from its name",

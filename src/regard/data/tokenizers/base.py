@@ -85,6 +85,33 @@ class Tokenizer(ABC):
         """The ids of each text: equal to ``encode`` on each, faster."""
         return [self.encode(text) for text in texts]
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """From where to where each of ``encode``'s pieces reaches, without white space at its ends.
+
+        Pieces that share a character (its bytes) reach over all of it.
+        """
+        spans = []
+        for start, end in self._library.encode(text, add_special_tokens=False).offsets:
+            part = text[start:end]
+            kept = part.strip()
+            start = start + len(part) - len(part.lstrip()) if kept else end
+            spans.append((start, start + len(kept)))
+        return spans
+
+    @cached_property
+    def _library(self) -> Any:
+        """The library's tokenizer of the same definition.
+
+        Raises:
+            ValueError: it cannot read it.
+        """
+        from tokenizers import Tokenizer as Library
+
+        try:
+            return Library.from_str(json.dumps(self.definition))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from error
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids; padding, start and end are skipped, an unknown stays ``<unk>``."""
         return self._join([int(i) for i in ids if i > self.end_id])
