@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
+    "dialogue": "regard.tasks.dialogue:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {

@@ -19,13 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, Protocol
 
 import numpy as np
 
 from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, PreparedData
 from regard.data.readers import Example, Source, display_name
-from regard.data.tokenizers import Tokenizer
 from regard.errors import DataError
 from regard.files import sync_directory, sync_file
 
@@ -49,9 +48,27 @@ class PrepareSettings:
     too_long: Literal["drop", "keep", "error"] = "drop"
 
 
+class Encoder(Protocol):
+    """What turns a column's texts into ids: a `Tokenizer`, or what a task makes of one."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal fingerprints, equal ids."""
+        ...
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text."""
+        ...
+
+
 def prepare(
     source: Source,
-    tokenizers: Mapping[str, Tokenizer],
+    tokenizers: Mapping[str, Encoder],
     *,
     cache: str | Path,
     settings: PrepareSettings | None = None,
@@ -98,9 +115,7 @@ def prepare(
     return PreparedData.open(entry, files=names)
 
 
-def cache_key(
-    source: Source, tokenizers: Mapping[str, Tokenizer], settings: PrepareSettings
-) -> str:
+def cache_key(source: Source, tokenizers: Mapping[str, Encoder], settings: PrepareSettings) -> str:
     """What decides the ids, as 32 hexadecimal digits: content, not names or times of files."""
     content = {
         "format": FORMAT,
@@ -132,7 +147,7 @@ def _write(
     draft: Path,
     key: str,
     source: Source,
-    tokenizers: Mapping[str, Tokenizer],
+    tokenizers: Mapping[str, Encoder],
     settings: PrepareSettings,
     progress: Callable[[int], None] | None,
 ) -> None:
@@ -173,7 +188,7 @@ class _Writer:
     """Appends ids, offsets and lines to the files of a draft."""
 
     def __init__(
-        self, draft: Path, tokenizers: Mapping[str, Tokenizer], stack: contextlib.ExitStack
+        self, draft: Path, tokenizers: Mapping[str, Encoder], stack: contextlib.ExitStack
     ) -> None:
         self.tokenizers = dict(tokenizers)
         self.examples = 0

@@ -89,6 +89,14 @@ class Data(Section):
     cache: str | None = Field(
         None, description="directory of prepared data, shared by runs; default: inside the run"
     )
+    roles: dict[str, str] | None = Field(
+        None,
+        description="dialogue: the marker before each role's turns; default: "
+        '{ user = "<|user|>", assistant = "<|assistant|>" }',
+    )
+    answers: str | None = Field(
+        None, description="dialogue: the role whose turns the model learns; default: assistant"
+    )
 
 
 class Tokenizer(Section):

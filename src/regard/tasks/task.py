@@ -121,7 +121,8 @@ class Task(Protocol):
         data_keys: keys of a split that only this task reads.
         verb: of the command line that uses a trained model.
         batches: of which form; objectives say by ``reads`` which they take.
-        uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
+        uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
+            ``mixture``, ``data.roles``, ``data.answers``.
     """
 
     name: ClassVar[str]

@@ -146,11 +146,18 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(old)
 
 
-def _read_jsonl(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
+def read_records(
+    path: Path, fields: Sequence[str | int]
+) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+    """The wanted fields of each JSON line, with its number; None for an empty line.
+
+    Raises:
+        DataError: a line is no JSON object, or lacks a field.
+    """
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if not line.strip():
-            yield number, ("",) * len(fields)
+            yield number, None
             continue
         try:
             record = json.loads(line)
@@ -161,7 +168,17 @@ def _read_jsonl(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
         for field in fields:
             if field not in record:
                 raise _missing_field(Path(where), field, [str(key) for key in record])
-        yield number, tuple(_text(record[field], str(field), where) for field in fields)
+        yield number, tuple(record[field] for field in fields)
+
+
+def _read_jsonl(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
+    for number, values in read_records(path, fields):
+        held = values if values is not None else ("",) * len(fields)
+        where = f"{path}:{number}"
+        yield (
+            number,
+            tuple(text_of(v, str(field), where) for v, field in zip(held, fields, strict=True)),
+        )
 
 
 def _read_parquet(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
@@ -198,11 +215,11 @@ def _parquet_rows(path: Path, table: Any, fields: Sequence[str]) -> Iterator[Row
             where = f"{path}:{number}"
             yield (
                 number,
-                tuple(_text(v, field, where) for v, field in zip(values, fields, strict=True)),
+                tuple(text_of(v, field, where) for v, field in zip(values, fields, strict=True)),
             )
 
 
-def _text(value: Any, field: str, where: str) -> str:
+def text_of(value: Any, field: str, where: str) -> str:
     """A field's value as text: null is empty, numbers are written out."""
     if value is None:
         return ""
