@@ -140,6 +140,12 @@ class BlockSource:
         pairs = zip(self.plan(epoch), ends, strict=True)
         return np.array([[int((before(end) - before(start + 1)).sum())] for start, end in pairs])
 
+    @property
+    def labels(self) -> int:
+        """Tokens to predict in the whole stream."""
+        first, last = self._labels_before(np.array([1, self.length]))
+        return int(last - first)
+
     def _labels_before(self, places: Ints) -> Ints:
         """How many tokens before each place of the stream count."""
         if self._counted is None:

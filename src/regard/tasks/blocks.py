@@ -148,8 +148,7 @@ class BlockTask(Task):
     def _notes(self, text: Source, blocks: BlockSource, purpose: str) -> list[str]:
         data = blocks.data
         what = f"{len(data):,} {self.unit}, " if self.apart(text) else ""
-        labels = int(blocks.tokens(0).sum())
-        counted = f" (of which {labels:,} count)" if len(data.columns) > 1 else ""
+        counted = f" (of which {blocks.labels:,} count)" if len(data.columns) > 1 else ""
         length = blocks.settings.length
         notes = [f"{what}{blocks.length:,} tokens to {purpose}{counted}, in blocks of {length:,}"]
         return notes + [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
@@ -196,7 +195,7 @@ class BlockTask(Task):
         apart = self.apart(None if self.recipe.data.train is None else self.text("train"))
         source = self._blocks(data, apart=apart, shuffle=False)
         nll = validation_loss(model, NextToken(), source)["nll"]
-        bits = nll * float(source.tokens(0).sum()) / math.log(2)
+        bits = nll * source.labels / math.log(2)
         texts = [text for one in examples.sources for text in self.predicted(one)]
         characters, size = sum(map(len, texts)), sum(len(text.encode()) for text in texts)
         scores = {

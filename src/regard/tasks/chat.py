@@ -90,18 +90,21 @@ class Chat(Generator):
     def within(self, turns: Turns, *, max_new_tokens: int = MAX_NEW_TOKENS) -> list[Turn]:
         """The newest turns that the model reads, with room for an answer.
 
-        Half of what the model reads is kept for turns, however long the answer may be.
+        Three quarters of what the model reads are for turns, however long the answer may be. An
+        answer does not stay without its question.
 
         Raises:
             InputError, DataError: see `chat`.
         """
-        kept = self.turns(turns)
+        given = kept = self.turns(turns)
         if kept[-1].role == self.roles.answers:
             raise InputError("the last turn is an answer already", where="chat")
-        most = max(self._longest - max_new_tokens, self._longest // 2)
+        most = max(self._longest - max_new_tokens, self._longest * 3 // 4)
         sizes = [len(self._script.ids([turn])) for turn in kept]
         room = most - 1 - len(self._script.opening)
-        while len(kept) > 1 and sum(sizes) > room:
+        while (len(kept) > 1 and sum(sizes) > room) or (
+            kept is not given and kept[0].role == self.roles.answers
+        ):
             kept, sizes = kept[1:], sizes[1:]
         if len(self._asked(kept)) + 1 > self._longest:
             raise InputError(

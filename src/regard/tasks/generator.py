@@ -39,7 +39,7 @@ class Generator:
 
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"<Generator: {type(self.model).__name__}, {parameters:,} parameters>"
+        return f"<{type(self).__name__}: {type(self.model).__name__}, {parameters:,} parameters>"
 
     @overload
     def generate(

@@ -98,22 +98,22 @@ class Script:
     Args:
         roles: the declared table.
         tokenizer: of the texts.
+
+    Attributes:
+        markers: the ids of each role's.
+        special_ids: of the markers that are tokens of their own.
     """
 
     def __init__(self, roles: Roles, tokenizer: Tokenizer) -> None:
         self.roles = roles
         self.tokenizer = tokenizer
-        self.markers = {role: self._marker(text) for role, text in roles.markers.items()}
-
-    def _marker(self, text: str) -> list[int]:
-        special = self.tokenizer.id_of(text) if text in self.tokenizer.extra else None
-        return self.tokenizer.encode(text) if special is None else [special]
-
-    @property
-    def special_ids(self) -> set[int]:
-        """Of the markers that are tokens of their own."""
-        found = (self.tokenizer.id_of(text) for text in self.roles.markers.values())
-        return {i for i in found if i is not None} & {i for m in self.markers.values() for i in m}
+        special = {text: tokenizer.id_of(text) for text in tokenizer.extra}
+        found = {role: special.get(text) for role, text in roles.markers.items()}
+        self.special_ids = {i for i in found.values() if i is not None}
+        self.markers = {
+            role: tokenizer.encode(roles.markers[role]) if i is None else [i]
+            for role, i in found.items()
+        }
 
     @property
     def opening(self) -> list[int]:
