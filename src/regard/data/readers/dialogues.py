@@ -72,12 +72,12 @@ class Dialogues:
             yield Example((text, text), name, number)
 
 
-def turns_of(value: Any, roles: Sequence[str], *, where: str) -> list[Turn]:
+def turns_of(value: Any, roles: Sequence[str] | None, *, where: str) -> list[Turn]:
     """Turns as JSON has them, checked.
 
     Args:
         value: a list of ``[role, text]`` or ``{"role": …, "content": …}``.
-        roles: the known ones.
+        roles: the known ones; None: any.
         where: for messages.
 
     Raises:
@@ -99,7 +99,8 @@ def turns_of(value: Any, roles: Sequence[str], *, where: str) -> list[Turn]:
                 where=where,
             )
         role, text = one
-        if role not in roles:
+        if not isinstance(role, str) or (roles is not None and role not in roles):
+            roles = roles or ()
             near = nearest(str(role), roles)
             raise DataError(
                 f"turn {number} has the unknown role {role!r}",
