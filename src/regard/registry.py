@@ -28,6 +28,7 @@ TASKS: dict[str, str] = {
     "classification": "regard.tasks.classification:TASK",
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
+    "dialogue": "regard.tasks.dialogue:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {

@@ -32,6 +32,8 @@ VERBS: dict[str, Verb] = {
     "average": Verb("regard.cli.average:average", "Average a run's checkpoints.", _TRAIN),
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
+    "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
+    "predict": Verb("regard.cli.predict:app", "Do what a run was trained for.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
     "look": Verb("regard.cli.look:look", "Draw what a model attends to.", _INSIDE),
 }

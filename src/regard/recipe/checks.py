@@ -95,8 +95,14 @@ def check_task(recipe: Recipe) -> None:
         for key in (getattr(recipe.data, split) or Split()).own
         if key not in task.data_keys
     ]
-    tables = [key for key in ("augmentation", "mixture") if getattr(recipe, key) is not None]
-    unread += [key for key in tables if key not in task.uses]
+    given = {
+        "augmentation": recipe.augmentation,
+        "mixture": recipe.mixture,
+        "data.roles": recipe.data.roles,
+        "data.answers": recipe.data.answers,
+        "data.stride": recipe.data.stride,
+    }
+    unread += [key for key, held in given.items() if held is not None and key not in task.uses]
     if unread:
         near = registry.nearest(unread[0].split(".")[-1], (*Split.model_fields, *task.data_keys))
         raise RecipeError(

@@ -86,11 +86,21 @@ class Data(Section):
     max_length: Positive = Field(
         256, description="tokens of the longest text trained on; longer pairs are left out, counted"
     )
-    stride: Positive = Field(
-        128, description="question-answering: tokens between the windows of a long text"
+    stride: Positive | None = Field(
+        None,
+        description="question-answering: tokens between the beginnings of a long text's windows; "
+        "default: 128",
     )
     cache: str | None = Field(
         None, description="directory of prepared data, shared by runs; default: inside the run"
+    )
+    roles: dict[str, str] | None = Field(
+        None,
+        description="dialogue: the marker before each role's turns; default: "
+        '{ user = "<|user|>", assistant = "<|assistant|>" }',
+    )
+    answers: str | None = Field(
+        None, description="dialogue: the role whose turns the model learns; default: assistant"
     )
 
 

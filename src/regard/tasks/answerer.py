@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regard.data import PreparedData
-from regard.data.windows import Offsets, Windows
+from regard.data.windows import Offsets
 from regard.errors import InputError
 from regard.objectives.span import span_logits
 
@@ -95,7 +95,7 @@ class Answerer:
             raise InputError(f"{answer!r} does not stand in the text")
         columns = self._columns([(question, context)])
         columns["answer"] = [[start, start + len(answer)] if answer else []]
-        windows = Windows(self._task.frame, self._task.longest, self._task.recipe.data.stride)
+        windows = self._task.windows(answered=True)
         data = PreparedData.in_memory(columns)
         if len(windows.placed(data).examples) > 1:
             raise InputError("the text is longer than the model reads at once")
@@ -122,7 +122,7 @@ class Answerer:
         if not pairs:
             return []
         task, columns = self._task, self._columns(pairs)
-        windows = Windows(task.frame, task.longest, task.recipe.data.stride, answered=False)
+        windows = task.windows(answered=False)
         best = [NONE] * len(pairs)
         nothing = [float("inf")] * len(pairs)
         names = ("example", "first", "begin", "size")

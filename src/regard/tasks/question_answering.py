@@ -30,6 +30,7 @@ from regard.tasks.encoding import EncoderTask
 from regard.tasks.task import Evaluation, Examples
 
 ANSWERING = "answering.json"
+STRIDE = 128
 
 
 class QuestionAnswering(EncoderTask):
@@ -39,6 +40,7 @@ class QuestionAnswering(EncoderTask):
     verb: ClassVar[str] = "answer"
     batches: ClassVar[str] = "spans"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
+    uses: ClassVar[tuple[str, ...]] = ("data.stride",)
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8, "head": "span"}
 
     def __init__(self, recipe: Recipe) -> None:
@@ -90,11 +92,16 @@ class QuestionAnswering(EncoderTask):
 
     def collate(self) -> Windows:
         """Windows with the answer's place in them."""
-        return Windows(self.frame, self.longest, self.recipe.data.stride)
+        return self.windows(answered=True)
+
+    def windows(self, *, answered: bool) -> Windows:
+        """Windows as the recipe wants them."""
+        stride = self.recipe.data.stride or STRIDE
+        return Windows(self.frame, self.longest, stride, answered=answered)
 
     def notes(self, data: PreparedData) -> list[str]:
         """How many windows there are."""
-        windows = len(self.collate().placed(data).examples)
+        windows = len(self.windows(answered=True).placed(data).examples)
         return [*super().notes(data), f"{windows:,} windows of at most {self.longest} tokens"]
 
     def model_settings(self) -> dict[str, Any]:

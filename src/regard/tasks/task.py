@@ -122,7 +122,8 @@ class Task(Protocol):
         verb: of the command line that uses a trained model.
         batches: of which form; objectives say by ``reads`` which they take.
         stand_in: settings of the model that the data decide, as long as there are none.
-        uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
+        uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
+            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``.
     """
 
     name: ClassVar[str]

@@ -30,8 +30,8 @@ def stored(recipe: Recipe, run: Path, names: Sequence[str] = (TOKENIZER,)) -> li
     return [load_tokenizer(run / name) for name in names if (run / name).exists()]
 
 
-def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer as the recipe wants it, learned from these texts."""
+def learned(recipe: Recipe, texts: Iterable[str], extra: Sequence[str] = ()) -> Tokenizer:
+    """A tokenizer as the recipe wants it, learned from these texts, with extra special entries."""
     settings = recipe.tokenizer
     return train_tokenizer(
         settings.kind,
@@ -39,6 +39,7 @@ def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
         vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
         continuation=settings.continuation or None,
+        extra=extra,
     )
 
 

@@ -166,11 +166,18 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(old)
 
 
-def _read_jsonl(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+def read_records(
+    path: Path, fields: Sequence[str | int]
+) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+    """The wanted fields of each JSON line, with its number; None for an empty line.
+
+    Raises:
+        DataError: a line is no JSON object, or lacks a field.
+    """
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if not line.strip():
-            yield number, ("",) * len(fields)
+            yield number, None
             continue
         try:
             record = json.loads(line)
@@ -181,7 +188,17 @@ def _read_jsonl(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
         for field in fields:
             if field not in record:
                 raise _missing_field(Path(where), field, [str(key) for key in record])
-        yield number, tuple(_held(record[field], field, lists, where) for field in fields)
+        yield number, tuple(record[field] for field in fields)
+
+
+def _read_jsonl(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+    for number, values in read_records(path, fields):
+        held = values if values is not None else ("",) * len(fields)
+        where = f"{path}:{number}"
+        yield (
+            number,
+            tuple(_held(v, field, lists, where) for v, field in zip(held, fields, strict=True)),
+        )
 
 
 def _read_parquet(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
@@ -227,16 +244,16 @@ def _parquet_rows(path: Path, table: Any, fields: Sequence[str], lists: Fields) 
 def _held(value: Any, field: str | int, lists: Fields, where: str) -> str:
     """A field's value as text; a list's entries are joined by line feeds."""
     if field not in lists:
-        return _text(value, str(field), where)
+        return text_of(value, str(field), where)
     if isinstance(value, str):
         return "\n".join(value.split())
     if not isinstance(value, list):
         raise DataError(f"field {field!r} holds no list", where=where)
     # An entry is one line: white space inside it is a space.
-    return "\n".join(" ".join(_text(one, str(field), where).split()) for one in value)
+    return "\n".join(" ".join(text_of(one, str(field), where).split()) for one in value)
 
 
-def _text(value: Any, field: str, where: str) -> str:
+def text_of(value: Any, field: str, where: str) -> str:
     """A field's value as text: null is empty, numbers are written out."""
     if value is None:
         return ""
