@@ -110,7 +110,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
     seconds, after = time.perf_counter() - begun, _peak(device)
     shape = " and ".join(
-        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.endswith("ids")
+        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.endswith("_ids")
     )
     yield Row(
         "worst batch",
