@@ -163,7 +163,8 @@ def _joined(families: Iterable[Schema], definitions: Schema, prefix: str) -> Ite
 
 
 def _choices(schema: Schema) -> list[Any]:
-    return [schema["const"]] if "const" in schema else list(schema.get("enum", []))
+    # Joined ones have both: the first family's own, and all.
+    return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
 
 
 def _options(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:
