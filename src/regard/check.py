@@ -129,6 +129,8 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     # The logits' variance adds half of itself to ln V: at most about 1 for any sound first weights.
     most = 1.1 * blind + 1
     verdict = "as it should be" if loss < most else "too high, look into this"
+    if "start_from" in recipe.model:  # weights that know other texts may be surer than is right
+        verdict = "of the weights it starts from"
     yield Row(
         "first loss",
         f"{loss:.3f}, a blind guess has ln V = {blind:.3f}, sound ones up to {most:.1f}: {verdict}",

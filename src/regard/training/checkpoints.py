@@ -103,7 +103,7 @@ class Checkpoint:
             raise self._broken(fault)
 
     def _broken(self, fault: str) -> CheckpointError:
-        there = CheckpointStore(self.path.parent).all()
+        there = [] if self.path.name == BASE else CheckpointStore(self.path.parent).all()
         others = ", ".join(str(one.step) for one in there if one.step != self.step)
         hint = f"take another one: {others}" if others else "there is no other one"
         return CheckpointError(fault, where=str(self.path), hint=hint)
