@@ -92,7 +92,7 @@ def trained(model: nn.Module) -> str:
 
 
 def notes_of(recipe: Recipe) -> dict[str, str]:
-    """What the run's files of trained weights say of themselves, so that each can be handed out."""
+    """What a file of the adapters must say of them, so that it can be handed out; else nothing."""
     spec = recipe.adapter
     return {} if spec is None else {ADAPTER: json.dumps(spec.in_full())}
 

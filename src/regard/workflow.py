@@ -201,7 +201,7 @@ def fit(
         _check_data(run, splits)
     model = build_model(recipe, task, ready.settings)
     store = run.store
-    store.notes = notes_of(recipe)
+    store.notes = notes_of(recipe) or store.notes
     restored = going_on and store.newest_valid()[0] is not None
     for line in take_over(recipe, model, store.base_names() if restored else None):
         say(line)

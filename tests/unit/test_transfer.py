@@ -231,6 +231,12 @@ class TestFreeze:
         memory = {name.split("/")[1] for name in weights(made.path, 2, "optimizer")}
         assert memory == moving
 
+        # Stopped and gone on with, it ends in the same bits.
+        workflow.train("tiny.toml", {**settings, "training.max_steps": 1}, run="two")
+        workflow.train("two", {"training.max_steps": 2}, resume=True)
+        for name in ("model", "ema", "optimizer"):
+            assert same(weights(run.parent / "two", 2, name), weights(made.path, 2, name))
+
 
 class TestAdapters:
     def test_a_run(self, run):

@@ -49,7 +49,7 @@ def _family(name: str) -> Schema:
         "freeze": {
             "type": "array",
             "items": {"type": "string"},
-            "description": "parts that do not train, by the beginnings of their names or patterns",
+            "description": "parts that do not train: their names, or patterns",
         },
         "adapter": {
             **_kinds(AdapterSpec),
@@ -173,7 +173,9 @@ def _joined(families: Iterable[Schema], definitions: Schema, prefix: str) -> Ite
 
 
 def _choices(schema: Schema) -> list[Any]:
-    return [schema["const"]] if "const" in schema else list(schema.get("enum", []))
+    if "enum" in schema:  # of several families, joined
+        return list(schema["enum"])
+    return [schema["const"]] if "const" in schema else []
 
 
 def _options(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:

@@ -118,14 +118,14 @@ class CheckpointStore:
         keep: how many of those on the rhythm stay, newest first; the newest and best always do.
 
     Attributes:
-        notes: what files of tensors say of themselves.
+        notes: what files of tensors say of themselves; of several notes their order is chance.
     """
 
     def __init__(self, directory: Path, *, best_file: Path | None = None, keep: int = 5) -> None:
         self.directory = directory
         self.best_file = best_file or directory.parent / "best"
         self.keep = keep
-        self.notes: dict[str, str] = {}
+        self.notes = {"format": "pt"}
 
     def all(self) -> list[Checkpoint]:
         """Complete checkpoints, oldest first."""
@@ -360,7 +360,7 @@ def _fill(
     for name, tensors in files.items():
         path = directory / f"{name}.safetensors"
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(whole, path, metadata={"format": "pt", **notes})
+        save_file(whole, path, metadata=dict(notes))
         sync_file(path)
         sums[path.name] = sha256(path)
     write_json(directory / STATE, state)
