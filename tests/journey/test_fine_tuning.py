@@ -110,7 +110,7 @@ def test_before_the_first_checkpoint(server, call, folder, tuned):
     process.until((folder / "run" / "checkpoints" / "base").exists)
     process.send(signal.SIGKILL)
     process.wait()
-    done = call("train", "run", "--resume")
+    done = call(*TUNE, "--run", "run", "--resume")
     assert done.returncode == 0, done.stderr
     assert "no checkpoint to go on from" in done.stderr
     assert bits(folder / "run", 30) == bits(tuned, 30)

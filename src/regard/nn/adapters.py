@@ -164,11 +164,6 @@ def merge_adapters(model: nn.Module) -> None:
         setattr(parent, child, plain.train(module.training))
 
 
-def has_adapters(model: nn.Module) -> bool:
-    """Whether some map of the model has one."""
-    return any(True for _ in _maps(model, adapted=True))
-
-
 Map = tuple[nn.Module, str, "Linear | SplitLinear", dict[str, int]]
 
 
