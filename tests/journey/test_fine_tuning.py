@@ -118,6 +118,7 @@ def test_before_the_first_checkpoint(server, call, folder, tuned):
 
 def test_what_it_holds_and_learned(call, folder, tuned):
     shutil.copytree(tuned, folder / "tuned")
+    (folder / "tuned" / "labels.json").write_text("{}")  # what another task may keep there
     base = checkpoint(folder / "base", 120) / "model.safetensors"
     small = checkpoint(folder / "tuned", 30) / "model.safetensors"
     assert small.stat().st_size < base.stat().st_size / 10
@@ -134,6 +135,8 @@ def test_what_it_holds_and_learned(call, folder, tuned):
         done = call(*arguments)
         assert done.returncode == 0, done.stderr
         assert loss_of(call, name) == pytest.approx(after, abs=1e-5)
+    kept = {path.name for path in (folder / "merged").glob("*.json")}
+    assert kept == {"tokenizer.json", "environment.json", "labels.json"}
     plain = load_file(checkpoint(folder / "merged", 0) / "model.safetensors")
     assert plain.keys() == load_file(base).keys()
     assert "adapter" not in regard.Recipe.load("merged", settled=True).model

@@ -123,18 +123,19 @@ class TestHeads:
         model = self.bert(here)
         before = {name: value.clone() for name, value in held(model).items()}
         said, taken = start_weights(model, path)
-        heads = sorted(name for name in before if name.startswith("head."))
-        assert heads
-        assert taken == before.keys() - {*heads}
-        assert said[1] == f"new, drawn at random: {', '.join(heads)}"
-        unused = sorted(name for name in held(old) if name.startswith("head."))
-        assert said[2] == f"not used of that run: {', '.join(unused) or 'none'}"
+        theirs = held(old)
+        new = sorted(name for name in before if name.startswith("head.") or name not in theirs)
+        assert any(name.startswith("head.") for name in new)
+        assert taken == before.keys() - {*new}
+        assert said[1] == f"new, drawn at random: {', '.join(new)}"
+        unused = ", ".join(sorted(theirs.keys() - taken)) or "none"
+        assert said[2] == f"not used of that run: {unused}"
         for name, value in held(model).items():
-            assert torch.equal(value, before[name] if name in heads else held(old)[name]), name
+            assert torch.equal(value, before[name] if name in new else theirs[name]), name
 
     def test_the_same_head_goes_on(self, tmp_path):
         path, old = self.old(tmp_path, {"kind": "tokens", "num_classes": 5})
-        model = self.bert({"kind": "tokens", "num_classes": 5, "dropout": 0.3})
+        model = self.bert({"kind": "tokens", "num_classes": 5}, **{"layer.dropout": 0.3})
         said, _ = start_weights(model, path)
         assert said[1] == "new, drawn at random: none"
         assert same(held(model), held(old))

@@ -77,7 +77,7 @@ def write_weights(
     """Write a run of one checkpoint that holds weights alone, whole or not at all.
 
     Args:
-        run: whose tokenizers and environment it has.
+        run: whose tokenizers, labels and environment it has.
         output: a new directory.
         recipe: of the new run.
         weights: all of the model's.
@@ -94,9 +94,8 @@ def write_weights(
         made = Run(partial)
         # One checkpoint is all there is: nothing is left to average when it is used.
         made.write(RECIPE, recipe.override({"training.checkpoint.average": 0}).dump())
-        for path in [*run.glob("tokenizer*.json"), run / "environment.json"]:
-            if path.exists():
-                shutil.copyfile(path, partial / path.name)
+        for path in run.glob("*.json"):  # tokenizers, labels, the environment
+            shutil.copyfile(path, partial / path.name)
         made.store.save(step, {"model": weights}, state)
         made.write_card(_card(run, output, said, recipe.task))
         partial.rename(output)
