@@ -38,6 +38,9 @@ KINDS: dict[str, dict[str, str]] = {
         "gelu_tanh": "regard.nn.feedforward:gelu_tanh",
         "silu": "regard.nn.feedforward:silu",
     },
+    "adapters": {
+        "lora": "regard.nn.adapters:LoRA",
+    },
     "formats": {
         "bert": "regard.interop.bert:FORMAT",
         "gpt2": "regard.interop.gpt2:FORMAT",

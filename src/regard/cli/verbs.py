@@ -30,6 +30,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb("regard.cli.train:train", "Train what a recipe says.", _TRAIN),
     "runs": Verb("regard.cli.runs:runs", "Runs with their scores; draw their curves.", _TRAIN),
     "average": Verb("regard.cli.average:average", "Average a run's checkpoints.", _TRAIN),
+    "merge": Verb("regard.cli.merge:merge", "Merge a run's adapters into its weights.", _TRAIN),
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),

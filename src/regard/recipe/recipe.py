@@ -35,9 +35,10 @@ from regard.recipe.layers import (
     with_derived_defaults,
 )
 from regard.recipe.sections import RecipeModel, Split
+from regard.recipe.transfer import AdapterSpec, read_adapter, read_freeze
 from regard.spec import build, kinds_of, plain, resolve
 
-OWN_MODEL_KEYS = ("family", "preset", "start_from")
+OWN_MODEL_KEYS = ("family", "preset", "start_from", "freeze", "adapter")
 """Keys of ``model`` that are the recipe's, not the family's."""
 
 NAMED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -151,6 +152,22 @@ class Recipe(RecipeModel):
         """The registry's name of the architecture: the recipe's, or the task's usual one."""
         return str(self.model.get("family") or registry.task(self.task).family)
 
+    @property
+    def adapter(self) -> AdapterSpec | None:
+        """What trains beside weights that do not, if the recipe asks for it."""
+        try:
+            return read_adapter(self.model)
+        except RecipeError as error:
+            raise self._placed(error, ()) from None
+
+    @property
+    def freeze(self) -> list[str]:
+        """Names or patterns of the parts of the model that do not train."""
+        try:
+            return read_freeze(self.model)
+        except RecipeError as error:
+            raise self._placed(error, ()) from None
+
     def data_of(self, split: str) -> Split:
         """The data of ``train``, ``valid`` or ``test``.
 
@@ -174,6 +191,7 @@ class Recipe(RecipeModel):
             RecipeError: naming the file, line and key of what is wrong.
         """
         self.trial_config()
+        _ = self.adapter, self.freeze
         check_objective(self)
         check_task(self)
         check_metric(self)
@@ -230,6 +248,8 @@ class Recipe(RecipeModel):
         check_task(self)
         config = self.model_config_for(decided)
         kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
+        if self.adapter is not None:
+            kept["adapter"] = self.adapter.in_full()
         model = {"family": self.family, **kept, **plain(config)}
         objective = self.objective.model_copy(update=objective_settings(self))
         made = self.model_copy(update={"model": model, "objective": objective})
@@ -250,6 +270,7 @@ class Recipe(RecipeModel):
             config: of the model.
         """
         named = [*((group, name) for group, _, name in self._names()), *kinds_of(config)]
+        named += kinds_of(self.adapter)
         found = {pair: registry.plugin(*pair) for pair in dict.fromkeys(named)}
         return {f"{group}.{name}": of for (group, name), of in found.items() if of is not None}
 
