@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
+    "masked-language-modeling": "regard.tasks.masked_language_modeling:TASK",
     "classification": "regard.tasks.classification:TASK",
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
@@ -74,6 +75,7 @@ KINDS: dict[str, dict[str, str]] = {
         "multi_label": "regard.objectives.classes:MultiLabel",
         "regression": "regard.objectives.classes:Regression",
         "span": "regard.objectives.span:Span",
+        "masked_lm": "regard.objectives.masked_lm:MaskedLM",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

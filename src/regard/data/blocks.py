@@ -106,17 +106,29 @@ class BlockSource:
 
         starts = self.plan(epoch)[k]
         length = min(self.settings.length, self.length - 1 - int(starts.max()))
-        documents, taken, separates = self._taken(starts[:, None] + np.arange(length + 1))
-        taken = np.minimum(taken, len(self.column.ids) - 1)  # [B, T + 1]
-        ids = self.column.ids[taken].astype(np.int64)
-        if self.settings.separator is not None:
-            ids[separates] = self.settings.separator
+        places = starts[:, None] + np.arange(length + 1)  # [B, T + 1]
+        ids = self.stream(places)
         made = {"ids": torch.from_numpy(ids), "start": torch.from_numpy(starts)}
+        documents, taken, separates = self._taken(places)
         if self._counted is not None:
-            made["counted"] = torch.from_numpy((self._counted[taken] != 0) & ~separates)
+            made["counted"] = torch.from_numpy(
+                (self._counted[self._within(taken)] != 0) & ~separates
+            )
         if bool((documents[:, :1] != documents[:, -1:]).any()):
             made["documents"] = torch.from_numpy(documents - documents[:, :1])
         return made
+
+    def stream(self, places: Ints) -> Ints:
+        """The ids at some places of the stream."""
+        _, taken, separates = self._taken(places)
+        ids = self.column.ids[self._within(taken)].astype(np.int64)
+        if self.settings.separator is not None:
+            ids[separates] = self.settings.separator
+        return ids
+
+    def _within(self, taken: Ints) -> Ints:
+        """Behind the last document a separator has no token after it."""
+        return np.minimum(taken, len(self.column.ids) - 1)
 
     def _taken(self, places: Ints) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
         """Of places in the stream: document, place in the column, and whether it separates.
@@ -127,7 +139,8 @@ class BlockSource:
         if self.settings.separator is None:
             return documents, places, np.zeros(places.shape, dtype=bool)
         within = places - self._starts[documents] - 1  # -1 = the separator
-        return documents, self.column.offsets[documents] + np.maximum(within, 0), within < 0
+        taken = self.column.offsets[documents] + np.maximum(within, 0)
+        return documents, taken, within < 0
 
     def worst(self, epoch: int = 0) -> int:
         """The micro-batch that takes most memory: the one with most labels."""

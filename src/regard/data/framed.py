@@ -50,6 +50,15 @@ class Frame:
         """How many special tokens stand around so many texts."""
         return 2 + (sides - 1) * self.separators
 
+    def places(self, sizes: Sequence[int]) -> Ints:
+        """Where the tokens of texts of these sizes stand among the special ones."""
+        found = []
+        start = 1
+        for size in sizes:
+            found.append(np.arange(start, start + size))
+            start += size + self.separators
+        return np.concatenate(found)
+
     def batch(self, texts: Sequence[Sequence[Ids]]) -> dict[str, Tensor]:
         """``ids`` and ``mask`` [B, T], and ``segments`` [B, T] where texts are pairs."""
         sides = len(texts[0])

@@ -106,6 +106,7 @@ class Answerer:
             "inputs": {name: batch[name].to(device) for name in names if name in batch},
             "tokens": {"encoder": self.tokenizer.tokens(batch["ids"][0].tolist())},
             "labels": batch["labels"].to(device),
+            "logits": lambda outputs: outputs.transpose(1, 2),  # [1, 2, T]: a place each
             "target": answer,
         }
 

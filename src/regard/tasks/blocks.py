@@ -22,19 +22,23 @@ from regard.data import (
     Codec,
     PreparedData,
     PrepareSettings,
+    RunningText,
     Source,
     Tokenizer,
+    open_source,
     prepare,
 )
+from regard.data.readers.tables import is_table
 from regard.decoding import DecodingSpec
 from regard.errors import InputError, RunError
 from regard.metrics import Comparison, Score
 from regard.objectives import NextToken
 from regard.recipe import Recipe, as_settings
-from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
+from regard.tasks.task import Batches, Evaluation, Examples, Report, Sample, Splits, Task
 from regard.tasks.text import TOKENIZER, digest, learned, objective_of, stored
 from regard.training import validation_loss
 
+COLUMN = "text"
 DEFAULT_BATCH_TOKENS = 4096
 SHOWN = 40
 """Tokens of a sample: of a prompt, and of what the model writes."""
@@ -60,25 +64,36 @@ class BlockTask(Task):
         """Extra special entries of a tokenizer that is learned."""
         return ()
 
-    @abstractmethod
     def source(self, data: Mapping[str, Any]) -> Source:
-        """What reads data in the recipe's words."""
+        """What reads data in the recipe's words: a plain text, or the records of a table."""
+        if set(data) == {"file"} and not is_table(data["file"]):
+            return RunningText(data["file"])
+        return open_source(data, columns=(COLUMN,))
 
-    @abstractmethod
     def codecs(self) -> Mapping[str, Codec]:
         """Of an example's columns: the ids, and which of them count where not all do."""
+        return {COLUMN: self.tokenizer}
 
-    @abstractmethod
     def apart(self, text: Source | None) -> bool:
-        """Whether examples are documents, which do not see each other."""
+        """Whether examples are documents, which do not see each other, not pieces of one text."""
+        return text is not None and not isinstance(text, RunningText)
 
-    @abstractmethod
     def texts(self, example: str) -> Sequence[str]:
         """The texts that an example holds, to learn a tokenizer from."""
+        return (example,)
 
-    @abstractmethod
     def predicted(self, example: str) -> Sequence[str]:
         """The texts in it that the model learns to write."""
+        return self.texts(example)
+
+    def batches_of(self, blocks: BlockSource) -> Batches:
+        """What the objective is given of the blocks."""
+        return blocks
+
+    @property
+    def block_length(self) -> int:
+        """Tokens of a block that are predicted."""
+        return self.longest
 
     # Data
 
@@ -96,16 +111,17 @@ class BlockTask(Task):
             self.tokenizer.save(run / TOKENIZER)
         report("preparing the data")
         held = self._prepared(train)
-        batches = self._blocks(held, apart=self.apart(train), shuffle=True)
+        batches = self.blocks(held, apart=self.apart(train), shuffle=True)
         notes = self._notes(train, batches, "train on")
         digests = {"train": digest(held)}
-        watched: BlockSource | None = None
+        watched: Batches | None = None
         if valid is not None:
             kept = self._prepared(valid)
-            watched = self._blocks(kept, apart=self.apart(valid), shuffle=False)
-            notes += self._notes(valid, watched, "validate with")
+            blocks = self.blocks(kept, apart=self.apart(valid), shuffle=False)
+            watched = self.batches_of(blocks)
+            notes += self._notes(valid, blocks, "validate with")
             digests["valid"] = digest(kept)
-        return Splits(batches, watched, tuple(notes), digests)
+        return Splits(self.batches_of(batches), watched, tuple(notes), digests)
 
     def open(self, run: Path) -> None:
         """Read the run's tokenizer."""
@@ -134,8 +150,9 @@ class BlockTask(Task):
         cache = Path(self.recipe.data.cache or self.directory / "data")
         return prepare(text, self.codecs(), cache=cache, settings=PrepareSettings(None, "keep"))
 
-    def _blocks(self, data: PreparedData, *, apart: bool, shuffle: bool) -> BlockSource:
-        training, length = self.recipe.training, self.longest
+    def blocks(self, data: PreparedData, *, apart: bool, shuffle: bool) -> BlockSource:
+        """Prepared examples in blocks."""
+        training, length = self.recipe.training, self.block_length
         count = training.batch_size or max(
             1, (training.batch_tokens or DEFAULT_BATCH_TOKENS) // length
         )
@@ -182,14 +199,7 @@ class BlockTask(Task):
         Every block is read from its beginning: a token's context is at most ``max_positions``.
         """
         begun = time.perf_counter()
-        columns = {
-            name: codec.encode_batch(examples.sources) for name, codec in self.codecs().items()
-        }
-        if not any(map(any, columns.values())):
-            raise InputError("there is no text to score")
-        data = PreparedData.in_memory(columns)
-        apart = self.apart(None if self.recipe.data.train is None else self.text("train"))
-        source = self._blocks(data, apart=apart, shuffle=False)
+        source = self.in_memory(examples)
         nll = validation_loss(model, NextToken(), source)["nll"]
         bits = nll * source.labels / math.log(2)
         texts = [text for one in examples.sources for text in self.predicted(one)]
@@ -202,6 +212,20 @@ class BlockTask(Task):
         }
         seconds = time.perf_counter() - begun
         return Evaluation(scores, self.show(model, samples) if samples else (), (), seconds)
+
+    def in_memory(self, examples: Examples) -> BlockSource:
+        """Examples in blocks, in order.
+
+        Raises:
+            InputError: there is no text in them.
+        """
+        columns = {
+            name: codec.encode_batch(examples.sources) for name, codec in self.codecs().items()
+        }
+        if not any(map(any, columns.values())):
+            raise InputError("there is no text to score")
+        apart = self.apart(None if self.recipe.data.train is None else self.text("train"))
+        return self.blocks(PreparedData.in_memory(columns), apart=apart, shuffle=False)
 
     def compare(
         self, examples: Examples, ours: Evaluation, theirs: Evaluation

@@ -7,18 +7,13 @@ packed into blocks, and attention does not cross their edges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 
-from regard.data import Codec, RunningText, Source, open_source
-from regard.data.readers.tables import is_table
 from regard.tasks.blocks import SHOWN, BlockTask
 from regard.tasks.generator import Generator
 from regard.tasks.task import Sample
-
-COLUMN = "text"
 
 
 class LanguageModeling(BlockTask):
@@ -26,26 +21,6 @@ class LanguageModeling(BlockTask):
 
     name: ClassVar[str] = "language-modeling"
     verb: ClassVar[str] = "generate"
-
-    def source(self, data: Mapping[str, Any]) -> Source:
-        """A plain text, or the records of a table."""
-        if set(data) == {"file"} and not is_table(data["file"]):
-            return RunningText(data["file"])
-        return open_source(data, columns=(COLUMN,))
-
-    def codecs(self) -> Mapping[str, Codec]:
-        """The tokenizer: every token counts."""
-        return {COLUMN: self.tokenizer}
-
-    def apart(self, text: Source | None) -> bool:
-        """Whether examples are documents, not pieces of one text."""
-        return text is not None and not isinstance(text, RunningText)
-
-    def texts(self, example: str) -> Sequence[str]:
-        """The whole."""
-        return (example,)
-
-    predicted = texts
 
     def predictor(self, model: nn.Module) -> Generator:
         """The door by which users let the model write on."""
