@@ -243,10 +243,11 @@ def write(options: argparse.Namespace) -> None:
     last = steps[-1]
     text = (
         f"{measured_on()}\n\nBERT-Tiny's shape, 8,000 pieces; {last['step']:,} steps of 4,096"
-        f" tokens of masked language modeling on the training texts of SST-2, MRPC, RTE, CoLA, WNUT-17,"
-        f" Multi30k (English) and Schema-Guided Dialogue, without labels (validation loss"
+        f" tokens of masked language modeling on the training texts of SST-2, MRPC, RTE, CoLA,"
+        f" WNUT-17, Multi30k (English) and Schema-Guided Dialogue, without labels (validation loss"
         f" {last['scores']['loss']:.3f}). Mean and standard deviation of {len(options.seeds)}"
-        f" seeds; the last step's weights.\n\n{table(header, rows)}\n\n![transfer](quality/transfer.png)"
+        f" seeds; the last step's weights.\n\n{table(header, rows)}\n\n"
+        "![transfer](quality/transfer.png)"
     )
     write_section("What pre-training is worth", text)
 
