@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
+    "states": "regard.tasks.states:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {
@@ -36,8 +37,11 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "formats": {
         "bert": "regard.interop.bert:FORMAT",
+        "distilbert": "regard.interop.distilbert:FORMAT",
         "gpt2": "regard.interop.gpt2:FORMAT",
         "llama": "regard.interop.llama:FORMAT",
+        "marian": "regard.interop.marian:FORMAT",
+        "roberta": "regard.interop.roberta:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
@@ -91,6 +95,7 @@ KINDS: dict[str, dict[str, str]] = {
         "bytes": "regard.data.tokenizers.plain:BytesTokenizer",
         "chars": "regard.data.tokenizers.plain:CharsTokenizer",
         "words": "regard.data.tokenizers.plain:WordsTokenizer",
+        "imported": "regard.data.tokenizers.imported:ImportedTokenizer",
     },
 }
 

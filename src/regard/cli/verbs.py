@@ -33,6 +33,8 @@ VERBS: dict[str, Verb] = {
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
+    "import": Verb("regard.cli.interop:import_app", "Make a run of weights of the field.", _USE),
+    "export": Verb("regard.cli.interop:export_app", "Write a run as the field reads it.", _USE),
     "look": Verb("regard.cli.look:look", "Draw what a model attends to.", _INSIDE),
 }
 

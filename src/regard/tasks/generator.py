@@ -19,6 +19,9 @@ MAX_NEW_TOKENS = 200
 LOOKED = 12
 """New tokens that a picture shows beside a text."""
 
+CONTEXT = 8
+"""Tokens of the prompt that decide how the first new ones read."""
+
 IGNORED = -100
 """A label that does not count."""
 
@@ -141,7 +144,7 @@ class Generator:
         return int(cast(Any, self.model).config.max_positions)
 
     def _prompt(self, prompt: str) -> list[int]:
-        ids = self.tokenizer.encode(prompt)
+        ids = [*self.tokenizer.prefix_ids, *self.tokenizer.encode(prompt)]
         if len(ids) + 1 > self._longest:
             raise InputError(
                 f"the prompt has {len(ids):,} tokens, the model reads {self._longest:,}",
@@ -151,8 +154,8 @@ class Generator:
 
     def _pieces(self, ids: list[int], spec: DecodingSpec, count: int) -> Iterator[str]:
         """New text, as far as it can be decided: a character may take several tokens."""
-        written: list[int] = []
-        shown = ""
+        written = ids[-CONTEXT:]  # a word's space is written or not by what stands before it
+        shown = self.tokenizer.decode(written)
         for token in self._tokens(ids, spec, count):
             written.append(token)
             text = self.tokenizer.decode(written)
