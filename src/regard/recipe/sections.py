@@ -268,10 +268,11 @@ class Decoding(Section):
     length_penalty: LengthPenalty = Field(
         default_factory=LengthPenalty, description="what divides a hypothesis' score"
     )
-    stop: Literal["first", "all", "bound"] = Field(
+    stop: Literal["first", "all", "bound", "present"] = Field(
         "first",
         description="a beam ends when beam hypotheses are finished (first), at the length limit "
-        "(all), or when no open one can still win (bound)",
+        "(all), when no open one can still win (bound), or none would at its present length "
+        "(present, transformers' default)",
     )
     min_length: Count = Field(0, description="tokens that must stand before the end token")
     max_length: Positive | Annotated[str, Field(pattern=r"^input(\+\d+)?$")] = Field(
