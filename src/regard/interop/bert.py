@@ -82,11 +82,14 @@ def read_body(given: Settings, activation: str) -> dict[str, Any]:
         pruned_heads=(None, {}),
         tie_word_embeddings=True,
     )
+    segments = given.take("type_vocab_size", 2)
+    if segments < 1:
+        raise given.refusal("type_vocab_size = 0 is not supported")
     return {
         "vocab_size": given.take("vocab_size", 30522),
         "d_model": given.take("hidden_size", 768),
         "num_layers": given.take("num_hidden_layers", 12),
-        "num_segments": given.take("type_vocab_size", 2),
+        "num_segments": segments,
         "max_positions": given.take("max_position_embeddings", 512),
         "embedding": {"dropout": (dropout := given.take("hidden_dropout_prob", 0.1))},
         "layer": {

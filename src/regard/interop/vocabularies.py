@@ -275,7 +275,7 @@ def subword_nmt(codes: Path, entries: Sequence[str], *, mark: str = "@@") -> Imp
     unknown = known["<unk>"]
     whole = ["<unk>", *pieces]
     names = [one.removesuffix(end) if one.endswith(end) else one + mark for one in whole]
-    definition = {
+    definition: dict[str, Any] = {
         "version": "1.0",
         "added_tokens": [],
         "normalizer": None,
