@@ -75,9 +75,13 @@ def read_hf(directory: Path) -> Imported:
     generation = dict(found.given)
     if (directory / "generation_config.json").exists():
         generation |= read_json(directory / "generation_config.json")
-    size = getattr(config, "target_vocab_size", None) or config.vocab_size
+    target_size = getattr(config, "target_vocab_size", None)
     tokenizers, source = read_vocabulary(
-        directory, generation, decoder=shape != "encoder", size=size
+        directory,
+        generation,
+        decoder=shape != "encoder",
+        size=target_size or config.vocab_size,
+        source_size=config.vocab_size if target_size else None,
     )
     notes = [f"left out, as this architecture has no place for it: {x}" for x in found.left_out]
     notes.append(

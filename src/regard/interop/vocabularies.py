@@ -61,7 +61,7 @@ class Vocabulary:
         settings: of ``tokenizer_config.json``.
         tokens: the special tokens by their names there.
         decoder: whether the model is one, whose texts may begin with a token of their own.
-        size: entries that the model has.
+        size: entries that the model has; of its source alone ``source_size``.
     """
 
     directory: Path
@@ -71,6 +71,7 @@ class Vocabulary:
     tokens: Mapping[str, str]
     decoder: bool
     size: int
+    source_size: int | None = None
 
     def make(
         self, definition: dict[str, Any], ids: Mapping[str, int | None] | None = None
@@ -87,12 +88,21 @@ class Vocabulary:
             vocab_size=None if definition else self.size,
             prefix=self._prefix(definition, whole),
         )
+        return self.check(made)
+
+    def check(self, made: ImportedTokenizer) -> ImportedTokenizer:
+        """The same, if the model knows all its ids."""
         if made.vocab_size > self.size:
             raise InputError(
                 f"the tokenizer has {made.vocab_size:,} entries, the model {self.size:,}",
                 where=str(self.directory),
             )
         return made
+
+    @property
+    def source(self) -> Vocabulary:
+        """The same with the source's size."""
+        return replace(self, size=self.source_size or self.size)
 
     def _named(self) -> dict[str, str]:
         """The special token of each role, where one is named."""
@@ -133,7 +143,12 @@ class Vocabulary:
 
 
 def read_vocabulary(
-    directory: Path, config: Mapping[str, Any], *, decoder: bool, size: int
+    directory: Path,
+    config: Mapping[str, Any],
+    *,
+    decoder: bool,
+    size: int,
+    source_size: int | None = None,
 ) -> tuple[dict[str, Tokenizer], str]:
     """The tokenizers of a directory by the file that a run keeps each in, and what they came from.
 
@@ -141,7 +156,7 @@ def read_vocabulary(
         directory: with ``tokenizer.json``, or the older files of a model type.
         config: of ``config.json``.
         decoder: whether the model is one.
-        size: entries that the model has.
+        size, source_size: entries that the model has; the second where its source has its own.
 
     Raises:
         InputError: a file cannot be used, or has more entries than the model.
@@ -151,7 +166,7 @@ def read_vocabulary(
     named = {**_optional(directory / "special_tokens_map.json"), **settings}
     tokens = {key: _content(value) for key, value in named.items() if key.endswith("_token")}
     tokens = {**USUAL.get(kind, {}), **{key: token for key, token in tokens.items() if token}}
-    given = Vocabulary(directory, kind, config, settings, tokens, decoder, size)
+    given = Vocabulary(directory, kind, config, settings, tokens, decoder, size, source_size)
     try:
         return _read(given)
     except (DataError, KeyError, TypeError, ValueError) as error:
@@ -175,7 +190,8 @@ def _read(given: Vocabulary) -> tuple[dict[str, Tokenizer], str]:
         return {TOKENIZER: made}, "tokenizer.model"
     if there("vocab.txt"):
         return {TOKENIZER: given.make(wordpiece(given))}, "vocab.txt"
-    return {TOKENIZER: given.make({})}, ""
+    both = {SOURCE: given.source.make({})} if given.source_size else {}
+    return {TOKENIZER: given.make({}), **both}, ""
 
 
 def byte_level(given: Vocabulary) -> dict[str, Any]:
@@ -236,16 +252,12 @@ def marian(given: Vocabulary) -> dict[str, Tokenizer]:
         for entry, number in vocab.items():
             entries[number] = entry
         unknown = vocab[given.tokens["unk_token"]]
-        plain = replace(given, size=max(given.size, len(model.pieces)))
-        base = plain.make(sentencepiece.definition(model))
+        base = sentencepiece.definition(model)
         ids = {role: vocab.get(token) for role, token in given._named().items()}
         start = given.config.get("decoder_start_token_id", ids.get("pad"))
-        made[name] = imported(
-            base.definition,
-            {**ids, "start": start},
-            entries=entries,
-            places=[vocab.get(piece.text, unknown) for piece in model.pieces],
-        )
+        places = [vocab.get(piece.text, unknown) for piece in model.pieces]
+        whole = imported(base, {**ids, "start": start}, entries=entries, places=places)
+        made[name] = (given if side == "target" else given.source).check(whole)
     return made
 
 

@@ -16,7 +16,7 @@ from regard.errors import InputError, RecipeError
 NO_ID = -1
 """The id of a special token that a vocabulary lacks: no text and no model gives it."""
 
-LANGUAGE = re.compile(r"\s*(>>\S+?<<)\s*")
+LANGUAGE = re.compile(r">>\S+?<<")
 """How a text for one of Marian's many-language models begins."""
 
 
@@ -65,14 +65,12 @@ class ImportedTokenizer(Tokenizer):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if self._library is None:
             raise _no_text()
-        codes, rests = zip(*map(self._language, texts), strict=True) if texts else ((), ())
-        found = self._library.encode_batch_fast(list(rests), add_special_tokens=False)
-        places = self._places
-        if places is None:
+        if self._places is None:
+            found = self._library.encode_batch_fast(list(texts), add_special_tokens=False)
             return [list(one.ids) for one in found]
-        return [
-            [*code, *(places[i] for i in one.ids)] for code, one in zip(codes, found, strict=True)
-        ]
+        split = [self._language(text) for text in texts]
+        found = self._library.encode_batch([rest for _, rest in split], add_special_tokens=False)
+        return [[*code, *self._placed(one)] for (code, _), one in zip(split, found, strict=True)]
 
     def decode(self, ids: Iterable[int]) -> str:
         if self._library is None:
@@ -96,11 +94,21 @@ class ImportedTokenizer(Tokenizer):
             found[i] = entry
         return tuple(found)
 
+    def _placed(self, found: Any) -> list[int]:
+        """Ids among the entries; what this segmentation does not know may be another's entry."""
+        assert self._places is not None
+        ids = [self._places[i] for i in found.ids]
+        if self.unk_id in ids:
+            pairs = zip(ids, found.tokens, strict=True)
+            return [self._ids.get(token, i) if i == self.unk_id else i for i, token in pairs]
+        return ids
+
     def _language(self, text: str) -> tuple[list[int], str]:
         """The id of the language that a text asks for by ``>>de<<``, and the rest."""
-        match = LANGUAGE.match(text) if self._places is not None else None
-        code = None if match is None else self.id_of(match[1])
-        return ([], text) if match is None or code is None else ([code], text[match.end() :])
+        match = LANGUAGE.match(text)
+        if match is None:
+            return [], text
+        return [self._ids.get(match[0], self.unk_id)], text[match.end() :]
 
     def _join(self, ids: list[int]) -> str:
         if self._places is None:
