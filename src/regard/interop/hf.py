@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regard import registry
 from regard.cost import on_meta
-from regard.errors import CheckpointError, InputError, RegardError
+from regard.errors import CheckpointError, InputError, RecipeError, RegardError
 from regard.interop.files import read_json
 from regard.interop.format import Format
 from regard.interop.settings import Settings
@@ -108,10 +108,15 @@ def _config(form: Format, settings: Settings) -> Any:
     """Our config from their settings, every one of them understood."""
     family = registry.family(form.family)
     settings.ignore(["model_type", "architectures"])
-    ours = form.read(settings)
-    settings.ignore(SILENT)
-    settings.done()
-    return build(family.config, resolve(family.defaults, ours, stacks=family.stacks))
+    try:
+        ours = form.read(settings)
+        settings.ignore(SILENT)
+        settings.done()
+        return build(family.config, resolve(family.defaults, ours, stacks=family.stacks))
+    except RecipeError as error:
+        raise settings.refusal(f"a setting cannot be: {error.where}: {error.what}") from error
+    except (TypeError, ValueError) as error:  # a word where a number is computed with
+        raise settings.refusal(f"a setting has another type: {error}") from error
 
 
 def _join_tied(tensors: dict[str, Tensor], form: Format, config: Any, where: str) -> None:

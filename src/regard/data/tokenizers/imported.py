@@ -185,11 +185,15 @@ def _library(definition: Mapping[str, Any]) -> Any:
         library = Library.from_str(json.dumps(definition))
     except Exception as error:  # the library raises bare Exception
         raise ValueError(str(error)) from error
-    specials = [one["content"] for one in definition.get("added_tokens", ()) if one["special"]]
     library.encode_special_tokens = True  # a text's own "</s>" is text
-    if specials and definition["model"].get("type") != "BPE":  # nor is it an entry of the model
-        spelled = "|".join(rf"{re.escape(one[:1])}(?={re.escape(one[1:])})" for one in specials)
-        split = pre_tokenizers.Split(Regex(spelled), "isolated")
+    if definition["model"].get("type") == "BPE":
+        return library  # no merge makes one
+    specials = [one["content"] for one in definition.get("added_tokens", ()) if one["special"]]
+    spelled = [rf"{re.escape(one[:1])}(?={re.escape(one[1:])})" for one in specials]
+    if definition["model"].get("byte_fallback"):
+        spelled.append("<(?=0x[0-9A-F]{2}>)")
+    if spelled:  # nor is it an entry of the model: its first character stands alone
+        split = pre_tokenizers.Split(Regex("|".join(spelled)), "isolated")
         before = [] if library.pre_tokenizer is None else [library.pre_tokenizer]
         library.pre_tokenizer = pre_tokenizers.Sequence([*before, split])
     return library
