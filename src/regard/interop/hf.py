@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from regard.interop.files import read_json
 from regard.interop.format import Format
 from regard.interop.settings import Settings
 from regard.interop.slots import empty, fill, matches
+from regard.nn.attention import AttentionSpec
 from regard.recipe.layers import flatten
-from regard.spec import build, plain, resolve
+from regard.spec import KindSpec, build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -135,7 +137,7 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
     Raises:
         InputError: none can.
     """
-    wanted, faults = flatten(plain(config)), []
+    wanted, faults = _spelled_out(config), []
     for name in registry.names("formats"):
         form: Format = registry.kind("formats", name)
         if form.family != family:
@@ -144,10 +146,10 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
             model = on_meta(registry.family(family), config)
             tensors = empty(model, form.table(config), dict(model.named_parameters()))
             written = {"model_type": name, **form.write(config)}
-            (architecture,) = written["architectures"]
+            architecture = _architecture(form, written, name)
             settings = Settings(written, name, architecture=architecture, tensors=tensors)
-            made = flatten(plain(_config(form, settings)))
-        except (RegardError, AttributeError, KeyError, StopIteration) as error:
+            made = _spelled_out(_config(form, settings))
+        except (RegardError, AttributeError, KeyError) as error:
             faults.append(f"{name}: {error}")
             continue
         differing = [key for key in wanted.keys() | made.keys() if wanted.get(key) != made.get(key)]
@@ -160,6 +162,28 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
         f"no format of the field can say this {family}",
         hint="; ".join(faults) or None,
     )
+
+
+def _spelled_out(config: Any) -> dict[str, Any]:
+    """Settings by dotted key, those said by others too: two configs of one model are equal."""
+
+    def spell(part: Any) -> Any:
+        if isinstance(part, KindSpec):
+            _, options = part.resolve()
+            return {"kind": part.kind, **({} if options is None else dataclasses.asdict(options))}
+        if isinstance(part, AttentionSpec):
+            d_key, d_value = part.widths(config.d_model)
+            part = dataclasses.replace(
+                part, d_key=d_key, d_value=d_value, num_kv_heads=part.kv_heads
+            )
+        if dataclasses.is_dataclass(part):
+            return {one.name: spell(getattr(part, one.name)) for one in dataclasses.fields(part)}
+        return part
+
+    found = flatten(spell(config))
+    if "target_vocab_size" in found:
+        found["target_vocab_size"] = config.target_vocabulary
+    return found
 
 
 def write_directory(
