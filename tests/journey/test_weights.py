@@ -171,7 +171,7 @@ def test_translation(call):
 def test_shards(call, gpt2):
     from safetensors.torch import save_file
 
-    whole = read_tensors(gpt2)
+    whole = {name: tensor.bfloat16() for name, tensor in read_tensors(gpt2).items()}
     (gpt2 / "model.safetensors").unlink()
     names = sorted(whole)
     places = {name: f"model-{i % 2 + 1}.safetensors" for i, name in enumerate(names)}
@@ -180,8 +180,11 @@ def test_shards(call, gpt2):
     index = gpt2 / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": places}))
     taken(call, gpt2, "run")
-    weights, _ = regard.run.Run.open("run").weights()
-    assert torch.equal(weights["embedding.weight"], whole["transformer.wte.weight"])
+    assert regard.load("run").model.embedding.weight.dtype == torch.float32
+    assert call("export", "hf", "run", "-o", "back").returncode == 0
+    back = read_tensors(Path("back"))
+    assert all(torch.equal(back[name], whole[name]) for name in whole)
+    assert {tensor.dtype for tensor in back.values()} == {torch.bfloat16}
     index.write_text(json.dumps({"weight_map": {"a": "../secret.safetensors"}}))
     done = call("import", "hf", gpt2, "-o", "other")
     assert done.returncode == 2

@@ -95,7 +95,9 @@ class Tokenizer(Section):
     """How text becomes tokens."""
 
     kind: str = Field(
-        "bpe", description="bpe, unigram, wordpiece, bytes, chars, or words (already segmented)"
+        "bpe",
+        description="bpe, unigram, wordpiece, bytes, chars, or words (already segmented); imported "
+        "comes with imported weights",
     )
     vocab_size: Annotated[int, Field(ge=5)] | None = Field(
         None,

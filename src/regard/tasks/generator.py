@@ -119,10 +119,9 @@ class Generator:
         Raises:
             InputError: for an empty text, or one longer than the model reads.
         """
-        ids = self.tokenizer.encode(text)
-        if not ids:
+        if not self.tokenizer.encode(text):
             raise InputError("there is nothing to look at in an empty text")
-        self._prompt(text)
+        ids = self._prompt(text)
         answer = target
         if answer is None:
             room = min(LOOKED, self._longest - len(ids))
