@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,6 +192,7 @@ def write_directory(
     tensors: Mapping[str, Tensor],
     to: Path,
     special: Mapping[str, int] | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write a model as Hugging Face reads it: ``config.json`` and ``model.safetensors``.
 
@@ -201,11 +202,15 @@ def write_directory(
         tensors: our parameters.
         to: a directory.
         special: ids by their names there, e.g. ``eos_token_id``.
+        labels: names of the classes that the head chooses between.
     """
     from safetensors.torch import save_file
 
     family = registry.family(form.family)
     settings = {"model_type": form.model_type, **(special or {}), **form.write(config)}
+    if labels:
+        settings["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        settings["label2id"] = {label: i for i, label in enumerate(labels)}
     prefix = form.architectures[settings["architectures"][0]]
     table = form.table(config)
     made = {

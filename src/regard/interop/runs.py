@@ -17,6 +17,7 @@ from regard.cost import on_meta
 from regard.data.tokenizers import Tokenizer, load_tokenizer
 from regard.data.tokenizers.imported import ImportedTokenizer
 from regard.errors import InputError
+from regard.files import write_json
 from regard.interop import hf, llama, llama2c
 from regard.interop.files import read_json
 from regard.interop.slots import fill
@@ -37,6 +38,21 @@ TASKS = {
 
 WITHOUT_HEAD = "states"
 
+OBJECTIVES = {
+    "language-modeling": "next_token",
+    "masked-language-modeling": "masked_lm",
+    "classification": "classes",
+    "tagging": "classes",
+    "question-answering": "span",
+}
+"""What each task trains with, where that is not the recipe's usual one."""
+
+PROBLEMS = {"regression": "regression", "multi_label_classification": "multi_label"}
+"""What a classifier of theirs may be otherwise, and the objective that says so."""
+
+LABELS = "labels.json"
+"""The file of a run that names its classes."""
+
 
 @dataclass(frozen=True)
 class Imported:
@@ -50,6 +66,8 @@ class Imported:
         origin: what it was, in words.
         decoding: the recipe's settings of it.
         notes: lines worth reading.
+        labels: names of the classes that its head chooses between.
+        problem: theirs of `PROBLEMS`, or nothing.
     """
 
     family: str
@@ -59,6 +77,8 @@ class Imported:
     origin: str
     decoding: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    problem: str = ""
 
 
 def read_hf(directory: Path) -> Imported:
@@ -92,7 +112,27 @@ def read_hf(directory: Path) -> Imported:
     origin = f"{found.form.model_type} of {directory.resolve().name}"
     decoding = _decoding(generation, shape)
     family = found.form.family
-    return Imported(family, config, found.tensors, tokenizers, origin, decoding, notes)
+    return Imported(
+        family,
+        config,
+        found.tensors,
+        tokenizers,
+        origin,
+        decoding,
+        notes,
+        labels=_labels(found.given, config),
+        problem=str(found.given.get("problem_type") or ""),
+    )
+
+
+def _labels(given: Mapping[str, Any], config: Any) -> list[str]:
+    """Names of the classes, by number; none where the head gives one number."""
+    if getattr(config.head, "kind", "") not in ("classification", "tokens"):
+        return []
+    _, options = config.head.resolve()
+    named = given.get("id2label") or {}
+    classes = range(options.num_classes)
+    return [str(named.get(str(i), f"LABEL_{i}")) for i in classes] if len(classes) > 1 else []
 
 
 def read_llama2c(path: Path) -> Imported:
@@ -142,14 +182,19 @@ def write_run(found: Imported, output: Path) -> Run:
         "training": {"max_steps": 1},
         "decoding": dict(found.decoding),
     }
-    if task == TASKS["decoder"]:
-        settings["objective"] = {"kind": "next_token", "label_smoothing": 0.0}
+    if task in OBJECTIVES:
+        kind = OBJECTIVES[task]
+        if task == TASKS["classification"] and not found.labels:
+            kind = PROBLEMS["regression"]
+        settings["objective"] = {"kind": PROBLEMS.get(found.problem, kind), "label_smoothing": 0.0}
     recipe = Recipe.from_settings(settings)
     with _whole(output) as partial:
         made = Run(partial)
         made.write(RECIPE, recipe.dump())
         for name, tokenizer in found.tokenizers.items():
             tokenizer.save(partial / name)
+        if found.labels:
+            write_json(partial / LABELS, {"labels": list(found.labels)})
         made.record_environment({"imported": found.origin, "precision": "float32"})
         made.store.save(0, {"model": dict(found.tensors)}, {"imported": found.origin})
         made.write_card(_card(found, task, output))
@@ -178,7 +223,10 @@ def export_hf(run: Path, output: Path) -> list[str]:
     with _whole(output) as partial:
         tokenizer = tokenizers.get(TOKENIZER)
         special = {} if tokenizer is None else _special(tokenizer, recipe.family)
-        hf.write_directory(form, config, tensors, partial, special)
+        labels: list[str] = []
+        if (opened.path / LABELS).exists():
+            labels = read_json(opened.path / LABELS)["labels"]
+        hf.write_directory(form, config, tensors, partial, special, labels)
         notes.append(_write_tokenizer(tokenizers, recipe.family, partial))
     return notes
 

@@ -42,7 +42,7 @@ class ImportedTokenizer(Tokenizer):
         self.start_id = _or(ids.get("start"), self.end_id)
         self.pad_id = _or(ids.get("pad"), self.end_id)
         self.unk_id = _or(ids.get("unk"), NO_ID)
-        self.mask_id: int | None = ids.get("mask")
+        self._mask_id = ids.get("mask")
         self.pair_separators = int(own.get("pair_separators", 1))
         self.prefix_ids = tuple(own.get("prefix", ()))
         self._places: Sequence[int] | None = own.get("places")
@@ -50,6 +50,11 @@ class ImportedTokenizer(Tokenizer):
         self._library: Any = None
         if "vocab" in definition["model"]:
             self._library = _library(definition)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of what hides a token, where the vocabulary has it."""
+        return self._mask_id
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
