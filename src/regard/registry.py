@@ -30,6 +30,7 @@ TASKS: dict[str, str] = {
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",
+    "states": "regard.tasks.states:TASK",
 }
 
 KINDS: dict[str, dict[str, str]] = {
@@ -44,8 +45,11 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "formats": {
         "bert": "regard.interop.bert:FORMAT",
+        "distilbert": "regard.interop.distilbert:FORMAT",
         "gpt2": "regard.interop.gpt2:FORMAT",
         "llama": "regard.interop.llama:FORMAT",
+        "marian": "regard.interop.marian:FORMAT",
+        "roberta": "regard.interop.roberta:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
@@ -105,6 +109,7 @@ KINDS: dict[str, dict[str, str]] = {
         "bytes": "regard.data.tokenizers.plain:BytesTokenizer",
         "chars": "regard.data.tokenizers.plain:CharsTokenizer",
         "words": "regard.data.tokenizers.plain:WordsTokenizer",
+        "imported": "regard.data.tokenizers.imported:ImportedTokenizer",
     },
 }
 

@@ -36,7 +36,8 @@ def model_of(family: str, config: Any, tensors: dict[str, Tensor]) -> nn.Module:
 
 
 def opened(name: str) -> nn.Module:
-    form, config, tensors = read_directory(DATA / name)
+    found = read_directory(DATA / name)
+    form, config, tensors = found.form, found.config, found.tensors
     return model_of(form.family, config, tensors)
 
 
@@ -47,7 +48,8 @@ def ids_of(values: Any) -> Tensor:
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["ckpt_made_hf/gpt2", "ckpt_made_hf/llama_gqa"])
 def test_logits_are_the_stored_ones_and_the_file_comes_back(name: str, tmp_path: Path) -> None:
-    form, config, tensors = read_directory(DATA / name)
+    found = read_directory(DATA / name)
+    form, config, tensors = found.form, found.config, found.tensors
     stored = np.load(DATA / name / "io.npz")
     made = model_of(form.family, config, tensors)(ids_of(stored["in_input_ids"]))
     torch.testing.assert_close(made, torch.from_numpy(stored["out_logits"]), rtol=0, atol=1e-5)
@@ -55,7 +57,7 @@ def test_logits_are_the_stored_ones_and_the_file_comes_back(name: str, tmp_path:
     before, after = read_tensors(DATA / name), read_tensors(tmp_path)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert read_directory(tmp_path)[1] == config
+    assert read_directory(tmp_path).config == config
 
 
 @torch.no_grad()

@@ -40,7 +40,8 @@ LengthPenaltyKind = Annotated[
 ]
 Strategy = Annotated[str | None, typer.Option(help="greedy, beam or sample")]
 Stop = Annotated[
-    str | None, typer.Option(help="beam: first (enough are finished), all or bound (none can win)")
+    str | None,
+    typer.Option(help="beam: first (enough are finished), all, bound, present"),
 ]
 MinLength = Annotated[int | None, typer.Option(help="tokens that must stand before the end", min=0)]
 RepetitionPenalty = Annotated[

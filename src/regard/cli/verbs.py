@@ -36,6 +36,8 @@ VERBS: dict[str, Verb] = {
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
     "predict": Verb("regard.cli.predict:app", "Do what a run was trained for.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
+    "import": Verb("regard.cli.interop:import_app", "Make a run of weights of the field.", _USE),
+    "export": Verb("regard.cli.interop:export_app", "Write a run as the field reads it.", _USE),
     "look": Verb("regard.cli.look:look", "Draw what a model attends to.", _INSIDE),
 }
 

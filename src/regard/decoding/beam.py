@@ -199,7 +199,7 @@ def survivors(beams: Beams, candidates: Candidates) -> Beams:
 def close(beams: Beams, pools: list[Pool], spec: DecodingSpec) -> None:
     """Close the sentences that have reached their limit or whose result is settled."""
     mine = [pools[sentence] for sentence in beams.sentences]
-    if spec.stop == "bound" and any(pool.full and not pool.closed for pool in mine):
+    if spec.stop in ("bound", "present") and any(pool.full and not pool.closed for pool in mine):
         for pool, best in zip(mine, beams.logprobs[:, 0].tolist(), strict=True):
             pool.settle(best, beams.length)
     for place, pool in enumerate(mine):

@@ -40,28 +40,37 @@ class Pool:
             self.closed = True
 
     def settle(self, logprob: float, length: int) -> None:
-        """Close if no open output can still come among the n best.
+        """Close if no open output can still come among the n best, or would if it ended now.
 
         An open output's log-probability can only fall; its score is highest where it falls no
-        more and the penalty is kindest, at the next token or at the limit.
+        more and the penalty is kindest, at the next token or at the limit. (``present`` takes the
+        penalty as it is, and asks for a whole beam of finished ones.)
 
         Args:
             logprob: of the best open output.
             length: its tokens.
         """
-        if self.closed or not self.full:
-            return
-        penalty = max(self._penalty(length + 1), self._penalty(self.limit))
-        if logprob / penalty <= self._found[self._spec.nbest - 1].score:
+        if self._spec.stop == "present":
+            wanted, penalty = self._spec.beam, self._penalty(length)
+        else:
+            wanted = self._spec.nbest
+            penalty = max(self._penalty(length + 1), self._penalty(self.limit))
+        if len(self._found) >= wanted and logprob / penalty <= self._found[wanted - 1].score:
             self.closed = True
 
     def give_up(self, tokens: list[list[int]], logprobs: list[float]) -> None:
-        """Close at the limit; open outputs fill the places that finished ones leave free."""
+        """Close at the limit; open outputs fill the places that finished ones leave free.
+
+        With ``present`` they compete with them.
+        """
         self.closed = True
+        compete = self._spec.stop == "present"
         for text, logprob in zip(tokens, logprobs, strict=True):
-            if not self.full and logprob != -math.inf:
+            if (compete or not self.full) and logprob != -math.inf:
                 penalty = self._penalty(len(text))
                 self._found.append(hypothesis(text, logprob, penalty, finished=False))
+        if compete:
+            self._found.sort(key=lambda one: -one.score)
 
     def best(self) -> list[Hypothesis]:
         """The n best; fewer where there are no more.

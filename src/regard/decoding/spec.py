@@ -49,7 +49,9 @@ class DecodingSpec:
         length_penalty: see :class:`LengthPenalty`.
         stop: when a beam ends. ``first``: as soon as ``beam`` hypotheses are finished (fairseq).
             ``all``: never before the length limit. ``bound``: when no open hypothesis can still
-            come among the ``nbest``; the result is that of ``all``.
+            come among the ``nbest``; the result is that of ``all``. ``present``: when none would at
+            its present length, as transformers has it by default (its ``early_stopping = True`` is
+            ``first``, ``"never"`` is ``bound``); at the length limit what is unfinished competes.
         min_length: tokens that must stand before the end token.
         max_length: a number, or ``"input+50"`` for 50 more than the input has. What reaches it
             without an end token comes back unfinished, after all that are finished.
@@ -66,7 +68,7 @@ class DecodingSpec:
     beam: int = 5
     nbest: int = 1
     length_penalty: LengthPenalty = field(default_factory=LengthPenalty)
-    stop: Literal["first", "all", "bound"] = "first"
+    stop: Literal["first", "all", "bound", "present"] = "first"
     min_length: int = 0
     max_length: int | str = "input+50"
     temperature: float = 1.0
@@ -121,8 +123,8 @@ def _wrong(key: str, value: object, wanted: str) -> RegardError:
 def _check_choices(spec: DecodingSpec) -> None:
     if spec.strategy not in ("beam", "greedy", "sample"):
         raise _wrong("strategy", spec.strategy, '"beam", "greedy" or "sample"')
-    if spec.stop not in ("first", "all", "bound"):
-        raise _wrong("stop", spec.stop, '"first", "all" or "bound"')
+    if spec.stop not in ("first", "all", "bound", "present"):
+        raise _wrong("stop", spec.stop, '"first", "all", "bound" or "present"')
     if isinstance(spec.max_length, str) and not _RELATIVE.fullmatch(spec.max_length):
         raise _wrong("max_length", spec.max_length, 'a number or "input+" and a number')
 

@@ -1,4 +1,4 @@
-"""BERT as Hugging Face has it: its states, and its masked-language-model head."""
+"""BERT as Hugging Face has it, with each of its heads; what RoBERTa shares with it."""
 
 from __future__ import annotations
 
@@ -18,21 +18,37 @@ _MODULES = {
     f"{_LAYER}.feed_forward.sublayer.expand": f"{_THEIRS}.intermediate.dense",
     f"{_LAYER}.feed_forward.sublayer.contract": f"{_THEIRS}.output.dense",
     f"{_LAYER}.feed_forward.norm": f"{_THEIRS}.output.LayerNorm",
-    "pooler.linear": "pooler.dense",
-    "head.hidden": "cls.predictions.transform.dense",
-    "head.norm": "cls.predictions.transform.LayerNorm",
 }
 _TABLES = {
     "embedding.weight": "embeddings.word_embeddings.weight",
     "segment_embedding.weight": "embeddings.token_type_embeddings.weight",
     "encoder.positions.weight": "embeddings.position_embeddings.weight",
-    "head.bias": "cls.predictions.bias",
 }
 _SLICES = {"queries": "query", "keys": "key", "values": "value"}
+POOLER = {"pooler.linear": "pooler.dense"}
+_MASKED = {
+    "head.hidden": "cls.predictions.transform.dense",
+    "head.norm": "cls.predictions.transform.LayerNorm",
+}
+CHOOSING = {
+    "classification": {"head.linear": "classifier"},
+    "tokens": {"head.linear": "classifier"},
+    "span": {"head.linear": "qa_outputs"},
+}
+"""Heads that are one linear map."""
+
+ENDINGS = {
+    "Model": "pooled",
+    "ForMaskedLM": "masked_lm",
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "tokens",
+    "ForQuestionAnswering": "span",
+}
+"""How an architecture's name ends that has one of our heads."""
 
 
-def table(config: Any) -> Table:
-    """Which tensor is which."""
+def body(config: Any) -> list[Entry]:
+    """Which tensor of the body is which."""
     entries = [Entry(ours, theirs) for ours, theirs in {**_TABLES, **pairs(_MODULES)}.items()]
     for part, name in _SLICES.items():
         for kind in ("weight", "bias"):
@@ -41,27 +57,40 @@ def table(config: Any) -> Table:
     return entries
 
 
-def read(given: Settings) -> dict[str, Any]:
-    """Our settings."""
+def table(config: Any) -> Table:
+    """Which tensor is which."""
+    modules = {**POOLER, **CHOOSING.get(config.head.kind, _MASKED)}
+    heads = {"head.bias": "cls.predictions.bias", **pairs(modules)}
+    return [*body(config), *(Entry(ours, theirs) for ours, theirs in heads.items())]
+
+
+def tied(config: Any) -> list[tuple[str, str]]:
+    """The masked head's matrix is the embedding."""
+    return [
+        ("embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+        ("cls.predictions.bias", "cls.predictions.decoder.bias"),
+    ]
+
+
+def read_body(given: Settings, activation: str) -> dict[str, Any]:
+    """Our settings of the body."""
     given.expect(
         is_decoder=False,
         add_cross_attention=False,
         position_embedding_type="absolute",
         chunk_size_feed_forward=0,
-        pruned_heads=None,
+        pruned_heads=(None, {}),
         tie_word_embeddings=True,
     )
-    given.ignore(["classifier_dropout"])
-    activation = given.translate("hidden_act", ACTIVATIONS, "gelu")
-    masked = given.architecture == "BertForMaskedLM"
-    pooler = given.holds("pooler.dense.weight")
+    segments = given.take("type_vocab_size", 2)
+    if segments < 1:
+        raise given.refusal("type_vocab_size = 0 is not supported")
     return {
         "vocab_size": given.take("vocab_size", 30522),
         "d_model": given.take("hidden_size", 768),
         "num_layers": given.take("num_hidden_layers", 12),
-        "num_segments": given.take("type_vocab_size", 2),
+        "num_segments": segments,
         "max_positions": given.take("max_position_embeddings", 512),
-        "pooler": pooler,
         "embedding": {"dropout": (dropout := given.take("hidden_dropout_prob", 0.1))},
         "layer": {
             "dropout": dropout,
@@ -75,17 +104,35 @@ def read(given: Settings) -> dict[str, Any]:
                 "activation": activation,
             },
         },
-        "head": {"kind": "masked_lm", "activation": activation}
-        if masked
-        else ("pooled" if pooler else "none"),
     }
+
+
+def read_head(given: Settings, activation: str) -> Any:
+    """Our settings of the head that the architecture's name says."""
+    kind = next(kind for end, kind in ENDINGS.items() if given.architecture.endswith(end))
+    given.ignore(["classifier_dropout"])  # heads have that of the layers
+    if kind == "masked_lm":
+        return {"kind": kind, "activation": activation}
+    if kind == "pooled" and not given.holds("pooler.dense.weight"):
+        return "none"
+    if kind not in ("classification", "tokens"):
+        return kind
+    labels = given.take("id2label", None)
+    classes = given.take("num_labels", 2) if labels is None else len(labels)
+    return {"kind": kind, "num_classes": classes}
+
+
+def read(given: Settings) -> dict[str, Any]:
+    """Our settings."""
+    activation = given.translate("hidden_act", ACTIVATIONS, "gelu")
+    return {**read_body(given, activation), "head": read_head(given, activation)}
 
 
 def write(config: BERTConfig) -> dict[str, Any]:
     """Their settings."""
     layer = config.layer
     return {
-        "architectures": ["BertForMaskedLM" if config.head.kind == "masked_lm" else "BertModel"],
+        "architectures": ["Bert" + ending_of(config)],
         "vocab_size": config.vocab_size,
         "hidden_size": config.d_model,
         "num_hidden_layers": config.num_layers,
@@ -97,19 +144,39 @@ def write(config: BERTConfig) -> dict[str, Any]:
         "layer_norm_eps": layer.norm.eps,
         "hidden_dropout_prob": layer.dropout,
         "attention_probs_dropout_prob": layer.attention.dropout,
+        **write_labels(config),
     }
+
+
+def ending_of(config: BERTConfig) -> str:
+    """How the architecture's name ends."""
+    return {"none": "Model", **inverse(ENDINGS)}[config.head.kind]
+
+
+def write_labels(config: BERTConfig) -> dict[str, Any]:
+    """Names of the classes, where the head chooses between some."""
+    if config.head.kind not in ("classification", "tokens"):
+        return {}
+    _, options = config.head.resolve()
+    labels = {str(i): f"LABEL_{i}" for i in range(options.num_classes)}
+    ids = {label: int(i) for i, label in labels.items()}
+    return {"id2label": labels, "label2id": ids}
 
 
 FORMAT = Format(
     model_type="bert",
     family="bert",
-    architectures={"BertForMaskedLM": "bert.", "BertModel": ""},
+    architectures={
+        f"Bert{ending}": "" if ending == "Model" else "bert."
+        for ending in ("ForMaskedLM", *(one for one in ENDINGS if one != "ForMaskedLM"))
+    },
     read=read,
     write=write,
     table=table,
-    ignored=(
-        "embeddings.position_ids",
-        "cls.predictions.decoder.weight",
-        "cls.predictions.decoder.bias",
+    tied=tied,
+    ignored=("embeddings.position_ids",),
+    unused=(
+        *("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+        *("pooler.dense.weight", "pooler.dense.bias"),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,10 @@ class Format:
         read: from their settings to our family's.
         write: from our config to their settings, ``architectures`` among them.
         table: which tensor is which, under our config.
+        tied: tensors that are one under our config, the first of them in the table; a file may
+            hold either, or both.
         ignored: tensors that hold no parameter, such as masks; patterns with ``{}``.
+        unused: parameters of heads that the architecture does not have; left out, and said so.
     """
 
     model_type: str
@@ -31,7 +34,9 @@ class Format:
     read: Callable[[Settings], dict[str, Any]]
     write: Callable[[Any], dict[str, Any]]
     table: Callable[[Any], Table]
+    tied: Callable[[Any], Sequence[tuple[str, str]]] = lambda config: ()
     ignored: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def pairs(names: Mapping[str, str], kinds: tuple[str, ...] = ("weight", "bias")) -> dict[str, str]:

@@ -15,6 +15,7 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "relu": "relu",
     "silu": "silu",
+    "swish": "silu",
 }
 
 _LAYER = "decoder.layers.{}"
@@ -41,6 +42,11 @@ def table(config: Any) -> Table:
     turned = [Entry(a, b, transpose=True) for a, b in pairs(_LINEAR, ("weight",)).items()]
     same = {**_TABLES, **pairs(_LINEAR, ("bias",)), **pairs(_NORMS)}
     return [*turned, *(Entry(ours, theirs) for ours, theirs in same.items())]
+
+
+def tied(config: Any) -> list[tuple[str, str]]:
+    """The head where it is the embedding."""
+    return [("wte.weight", "lm_head.weight")] if config.tie == "all" else []
 
 
 def read(given: Settings) -> dict[str, Any]:
@@ -101,5 +107,6 @@ FORMAT = Format(
     read=read,
     write=write,
     table=table,
+    tied=tied,
     ignored=("h.{}.attn.bias", "h.{}.attn.masked_bias"),
 )

@@ -49,6 +49,11 @@ def table(config: Any) -> Table:
     return entries
 
 
+def tied(config: Any) -> list[tuple[str, str]]:
+    """The head where it is the embedding."""
+    return [("embed_tokens.weight", "lm_head.weight")] if config.tie == "all" else []
+
+
 def read(given: Settings) -> dict[str, Any]:
     """Our settings."""
     given.expect(pretraining_tp=1)
@@ -147,5 +152,6 @@ FORMAT = Format(
     read=read,
     write=write,
     table=table,
+    tied=tied,
     ignored=("layers.{}.self_attn.rotary_emb.inv_freq",),
 )

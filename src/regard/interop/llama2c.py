@@ -1,5 +1,8 @@
 """llama2.c's files: a header of seven numbers, then float32 weights, one part after another.
 
+A tokenizer's file holds the length of its longest piece, then for each piece its score, its length
+and its bytes; the first three are the unknown, the start and the end, then come 256 bytes.
+
 Its queries and keys are turned in neighbouring pairs (rotary's ``interleaved`` layout). The tables
 of angles at the file's end are computed anew.
 """
@@ -7,6 +10,7 @@ of angles at the file's end are computed anew.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regard.data.tokenizers.base import SPACE, Tokenizer
+from regard.data.tokenizers.imported import imported
 from regard.errors import InputError
+from regard.interop.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, Model, Piece, definition
 
 HEADER = struct.Struct("<7i")
+_LONGEST, _PIECE = struct.Struct("<i"), struct.Struct("<fi")
 
 Weights = dict[str, Tensor]
 
@@ -97,3 +105,49 @@ def _settings(numbers: tuple[int, ...], *, tied: bool) -> dict[str, Any]:
             "feed_forward": {"kind": "gated", "d_ff": hidden, "activation": "silu", "bias": False},
         },
     }
+
+
+def tokenizers_in(directory: Path) -> list[Path]:
+    """The files that are tokenizers by their names: ``tokenizer.bin``, ``tok512.bin``."""
+    return sorted(directory.glob("tok*.bin"))
+
+
+def read_tokenizer(paths: Sequence[Path], vocab_size: int) -> tuple[Tokenizer, str]:
+    """The tokenizer of so many entries; says which file it is.
+
+    Raises:
+        InputError: a file is damaged.
+    """
+    ids = {"unk": 0, "start": 1, "end": 2}
+    for path in paths:
+        pieces = _read_pieces(path, vocab_size)
+        if pieces is not None:
+            model = Model(pieces, "BPE", squeeze=False, byte_fallback=True, ids=dict(ids))
+            made = imported(definition(model), ids, prefix=[1])
+            return made, f"tokenizer: {path.name}"
+    note = "there is no tokenizer of its size beside it: the run reads and writes ids alone"
+    return imported({}, ids, prefix=[1], vocab_size=vocab_size), note
+
+
+def _read_pieces(path: Path, vocab_size: int) -> list[Piece] | None:
+    """The pieces of a file; None where they are more or fewer than wanted."""
+    raw = path.read_bytes()
+    place, pieces = _LONGEST.size, list[Piece]()
+    try:
+        while place < len(raw):
+            score, size = _PIECE.unpack_from(raw, place)
+            place += _PIECE.size
+            text = raw[place : place + size].decode("utf-8")
+            if size < 0 or len(raw) < place + size:
+                raise ValueError("it is cut short")
+            place += size
+            number = len(pieces)
+            kind = UNKNOWN if number == 0 else CONTROL if number < 3 else NORMAL
+            if number < 3:
+                text = ("<unk>", "<s>", "</s>")[number]
+            elif number < 3 + 256:
+                kind = BYTE
+            pieces.append(Piece(text.replace(" ", SPACE), score, kind))
+    except (struct.error, ValueError) as error:
+        raise InputError(f"is no tokenizer of llama2.c: {error}", where=str(path)) from error
+    return pieces if len(pieces) == vocab_size else None

@@ -29,11 +29,23 @@ class Entry:
         ours: a slot; ``x.weight[keys]`` is a slice of a `SplitLinear`.
         theirs: the tensor's name in the file.
         transpose: whether the file holds it as [in, out].
+        lead: whether the file's has an axis of one before the others.
     """
 
     ours: str
     theirs: str
     transpose: bool = False
+    lead: bool = False
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """The file's tensor as ours."""
+        tensor = tensor[0] if self.lead and tensor.shape[:1] == (1,) else tensor
+        return tensor.t() if self.transpose and tensor.dim() == 2 else tensor
+
+    def write(self, tensor: Tensor) -> Tensor:
+        """Ours as the file's."""
+        tensor = tensor.t() if self.transpose else tensor
+        return tensor[None] if self.lead else tensor
 
 
 Table = Sequence[Entry]
@@ -75,8 +87,8 @@ def fill(
         if target is None:
             faults.append(f"{theirs} has no place in the model")
             continue
-        name, part, transpose = target
-        held = tensor.t() if transpose else tensor
+        name, part, entry = target
+        held = entry.read(tensor)
         shape = _shape(shapes, parts, name, part)
         if shape is None:
             faults.append(f"{theirs} has no place in the model")
@@ -116,7 +128,7 @@ def empty(model: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> dict
                 if number is not None:
                     held = tensor[parts[name][part]] if part else tensor
                     theirs = entry.theirs.replace("{}", number)
-                    made[theirs] = (held.t() if entry.transpose else held).contiguous()
+                    made[theirs] = entry.write(held).contiguous()
                     found = True
             if found and not part:
                 break
@@ -125,13 +137,13 @@ def empty(model: nn.Module, table: Table, tensors: Mapping[str, Tensor]) -> dict
     return made
 
 
-def _target(table: Table, theirs: str) -> tuple[str, str, bool] | None:
-    """Parameter, part and whether transposed, of a tensor's name in the file."""
+def _target(table: Table, theirs: str) -> tuple[str, str, Entry] | None:
+    """Parameter, part and line of the table, of a tensor's name in the file."""
     for entry in table:
         number = _number(entry.theirs, theirs)
         if number is not None:
             name, _, part = entry.ours.replace("{}", number).partition("[")
-            return name, part.rstrip("]"), entry.transpose
+            return name, part.rstrip("]"), entry
     return None
 
 

@@ -56,7 +56,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "large": _bert(24, 16, 1024),
     "roberta-base": _bert(12, 12, 768, num_segments=1, positions=_OFFSET),
     "roberta-large": _bert(24, 16, 1024, num_segments=1, positions=_OFFSET),
-    "distilbert": _bert(6, 12, 768, num_segments=0, pooler=False),
+    "distilbert": _bert(6, 12, 768, num_segments=0),
 }
 for _name in ("roberta-base", "roberta-large"):
     PRESETS[_name]["layer"]["norm"] = {"eps": 1e-5}
@@ -71,7 +71,6 @@ class BERTConfig:
         d_model: width of the states.
         num_layers: layers of the one stack.
         num_segments: kinds of segments told apart; 0 = none.
-        pooler: whether a text's first state is made into a summary of it, for heads that read one.
         max_positions: tokens of the longest text, special ones included.
         positions: the scheme of the stack.
         embedding, layer: settings of the parts.
@@ -82,7 +81,6 @@ class BERTConfig:
     d_model: Positive = 768
     num_layers: Positive = 12
     num_segments: int = 2
-    pooler: bool = True
     max_positions: Positive = 512
     positions: PositionSpec = PositionSpec("learned")
     embedding: EmbeddingSpec = EmbeddingSpec(scale=False)
@@ -120,7 +118,7 @@ class BERT(nn.Module):
         )
         size = HeadSize(width, config.vocab_size, config.layer.norm, config.layer.dropout)
         head = make_head(config.head, size, tied_to=self.embedding.weight)
-        self.pooler = Pooler(width) if config.pooler and head.pools else None
+        self.pooler = Pooler(width) if head.pools else None
         self.head = head
         init_normal(self, INIT_STD)
 

@@ -108,7 +108,9 @@ class Tokenizer(Section):
     """How text becomes tokens."""
 
     kind: str = Field(
-        "bpe", description="bpe, unigram, wordpiece, bytes, chars, or words (already segmented)"
+        "bpe",
+        description="bpe, unigram, wordpiece, bytes, chars, or words (already segmented); imported "
+        "comes with imported weights",
     )
     vocab_size: Annotated[int, Field(ge=5)] | None = Field(
         None,
@@ -283,10 +285,11 @@ class Decoding(Section):
     length_penalty: LengthPenalty = Field(
         default_factory=LengthPenalty, description="what divides a hypothesis' score"
     )
-    stop: Literal["first", "all", "bound"] = Field(
+    stop: Literal["first", "all", "bound", "present"] = Field(
         "first",
         description="a beam ends when beam hypotheses are finished (first), at the length limit "
-        "(all), or when no open one can still win (bound)",
+        "(all), when no open one can still win (bound), or none would at its present length "
+        "(present, transformers' default)",
     )
     min_length: Count = Field(0, description="tokens that must stand before the end token")
     max_length: Positive | Annotated[str, Field(pattern=r"^input(\+\d+)?$")] = Field(

@@ -21,7 +21,7 @@ class DecodingOptions(TypedDict, total=False):
     nbest: int | None
     length_penalty: float | None
     length_penalty_kind: Literal["gnmt", "power"] | None
-    stop: Literal["first", "all", "bound"] | None
+    stop: Literal["first", "all", "bound", "present"] | None
     min_length: int | None
     max_length: int | str | None
     temperature: float | None

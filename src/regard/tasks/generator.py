@@ -8,16 +8,20 @@ from typing import Any, Literal, Unpack, cast, overload
 import torch
 from torch import nn
 
+from regard import decoding
 from regard.data import Tokenizer
 from regard.decoding import DecodingSpec, Request, continue_from, stream_from
 from regard.decoding.stream import check_streamable
 from regard.errors import InputError
 from regard.nn.modes import evaluating
-from regard.tasks.generation import DecodingOptions, Hypothesis, as_text, with_options
+from regard.tasks.generation import DecodingOptions, Hypothesis, with_options
 
 MAX_NEW_TOKENS = 200
 LOOKED = 12
 """New tokens that a picture shows beside a text."""
+
+CONTEXT = 8
+"""Tokens of the prompt that decide how the first new ones read."""
 
 IGNORED = -100
 """A label that does not count."""
@@ -98,8 +102,11 @@ class Generator:
             check_streamable(spec, 1)
             return self._pieces(ids, spec, count)
         if spec.strategy == "beam" or spec.width > 1:
-            found = self._search(ids, spec, count)
-            texts = [Hypothesis(before + one.text, one.score, one.tokens) for one in found]
+            tokens = self.tokenizer.tokens
+            texts = [
+                Hypothesis(before + self._after(ids, one.tokens), one.score, tokens(one.tokens))
+                for one in self._search(ids, spec, count)
+            ]
             return texts if spec.nbest > 1 else texts[0].text
         return before + "".join(self._pieces(ids, spec, count))
 
@@ -155,7 +162,7 @@ class Generator:
         return int(cast(Any, self.model).config.max_positions)
 
     def _prompt(self, prompt: str) -> list[int]:
-        ids = self.tokenizer.encode(prompt)
+        ids = [*self.tokenizer.prefix_ids, *self.tokenizer.encode(prompt)]
         if len(ids) + 1 > self._longest:
             raise InputError(
                 f"the prompt has {len(ids):,} tokens, the model reads {self._longest:,}",
@@ -169,13 +176,18 @@ class Generator:
         shown = ""
         for token in self._tokens(ids, spec, count):
             written.append(token)
-            text = self.tokenizer.decode(written)
+            text = self._after(ids, written)
             if not text.endswith("\N{REPLACEMENT CHARACTER}") and len(text) > len(shown):
                 yield text[len(shown) :]
                 shown = text
-        text = self.tokenizer.decode(written)
+        text = self._after(ids, written)
         if len(text) > len(shown):
             yield text[len(shown) :]
+
+    def _after(self, ids: list[int], written: list[int]) -> str:
+        """The text of new tokens: what stands before them says whether a space is written."""
+        before = ids[-CONTEXT:]
+        return self.tokenizer.decode([*before, *written])[len(self.tokenizer.decode(before)) :]
 
     def _tokens(self, ids: list[int], spec: DecodingSpec, count: int) -> Iterator[int]:
         """Greedy or sampled tokens; where the model is full, on from the last half."""
@@ -194,11 +206,11 @@ class Generator:
             done += made
             ended = made < wanted
 
-    def _search(self, ids: list[int], spec: DecodingSpec, count: int) -> list[Hypothesis]:
+    def _search(self, ids: list[int], spec: DecodingSpec, count: int) -> list[decoding.Hypothesis]:
         wanted = min(count, self._longest - len(ids))
         with evaluating(self.model):
             (found,) = continue_from(*self._begin(ids, spec, wanted, 0))
-        return [as_text(one, self.tokenizer) for one in found]
+        return found
 
     def _begin(self, ids: list[int], spec: DecodingSpec, wanted: int, done: int) -> Any:
         """Model, state, first tokens, settings and request of a search."""

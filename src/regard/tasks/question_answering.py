@@ -75,10 +75,12 @@ class QuestionAnswering(EncoderTask):
     def recall(self) -> None:
         """Read it from the run."""
         path = self.directory / ANSWERING
+        if not path.exists():  # an imported model does not say it
+            return
         try:
             self.may_refuse = bool(json.loads(path.read_text(encoding="utf-8"))["no_answer"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunError("this file is missing or damaged", where=str(path)) from error
+            raise RunError("this file is damaged", where=str(path)) from error
 
     def codecs(self) -> dict[str, Codec]:
         """Pieces, where in the text they stand, and the answer's place."""

@@ -139,12 +139,17 @@ class Translation(Task):
             seed=training.seed,
             prefetch=training.workers,
         )
-        return BatchSource(data, Pairs(), settings)
+        return BatchSource(data, self._pairs, settings)
+
+    @property
+    def _pairs(self) -> Pairs:
+        target = self.tokenizers["target"]
+        return Pairs(target.start_id, target.end_id, target.pad_id)
 
     def _valid_batches(self, data: PreparedData) -> BatchSource:
         longest = max(int(data.lengths(column).max()) for column in COLUMNS) + 1
         budget = max(self.recipe.training.batch_tokens or DEFAULT_BATCH_TOKENS, longest)
-        return BatchSource(data, Pairs(), BatchSettings(budget, "padded", shuffle=False))
+        return BatchSource(data, self._pairs, BatchSettings(budget, "padded", shuffle=False))
 
     # Use
 

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from regard import registry
 from regard.data.readers import read_lines
 from regard.data.tokenizers import SPECIALS, Tokenizer, TokenizerSettings, train_tokenizer
+from regard.data.tokenizers.imported import imported
 from regard.data.tokenizers.library import spelled
 from regard.data.tokenizers.merges import learn_merges
 from regard.data.tokenizers.unigram import word_pattern
-from regard.errors import DataError, RecipeError, RegardError
+from regard.errors import DataError, InputError, RecipeError, RegardError
 
 KINDS = ("bpe", "unigram", "wordpiece", "bytes", "chars", "words")
 LOSSLESS = ("bpe", "unigram", "bytes")
@@ -54,7 +55,28 @@ def trained() -> dict[str, Tokenizer]:
 
 
 def test_kinds_are_registered() -> None:
-    assert set(KINDS) <= set(registry.names("tokenizers"))
+    assert {*KINDS, "imported"} == set(registry.names("tokenizers"))
+
+
+def test_an_imported_one_is_not_learned() -> None:
+    with pytest.raises(RecipeError, match="comes with its weights"):
+        train_tokenizer("imported", TEXTS)
+
+
+def test_an_imported_one_without_a_vocabulary(tmp_path: Path) -> None:
+    imported({}, {"end": 3, "mask": 5}, vocab_size=9).save(tmp_path / "t.json")
+    held = Tokenizer.load(tmp_path / "t.json")
+    assert (held.vocab_size, held.end_id, held.start_id, held.pad_id, held.unk_id) == (
+        9,
+        3,
+        3,
+        3,
+        -1,
+    )
+    assert held.tokens([1, 8]) == ["<1>", "<8>"]
+    for call in (lambda: held.encode("a"), lambda: held.decode([1])):
+        with pytest.raises(InputError, match="imported without a tokenizer"):
+            call()
 
 
 @pytest.mark.parametrize("kind", KINDS)

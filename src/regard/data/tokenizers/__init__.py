@@ -1,4 +1,4 @@
-"""Tokenizers: text to ids and back, six kinds behind one class, one JSON file each.
+"""Tokenizers: text to ids and back, seven kinds behind one class, one JSON file each.
 
 ===========  ====================================================================================
 kind         what comes back from ``decode(encode(text))``
@@ -10,6 +10,7 @@ wordpiece    the text with runs of white space as one space; a word with an unse
 bytes        the text, always
 chars        the text; an unseen character is ``<unk>``
 words        the text with runs of white space as one space; an unseen word is ``<unk>``
+imported     as its authors made it (`regard.interop`); not learned here
 ===========  ====================================================================================
 
 With ``lowercase`` the text comes back lower-cased. A text that spells a special token (``</s>``)

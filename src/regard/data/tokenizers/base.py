@@ -86,10 +86,12 @@ class Tokenizer(ABC):
     """
 
     kind: ClassVar[str]
-    pad_id: ClassVar[int] = 0
-    start_id: ClassVar[int] = 1
-    end_id: ClassVar[int] = 2
-    unk_id: ClassVar[int] = 3
+    pad_id: int = 0
+    start_id: int = 1
+    end_id: int = 2
+    unk_id: int = 3
+    prefix_ids: tuple[int, ...] = ()  # what a language model reads before every text
+    pair_separators: int = 1  # end tokens between two texts that are read together
 
     def __init__(self, definition: dict[str, Any]) -> None:
         self.definition = definition

@@ -12,3 +12,15 @@ def _stand_ins() -> tuple[str, ...]:
 
 BYTES = _stand_ins()
 BYTE_OF = {character: byte for byte, character in enumerate(BYTES)}
+
+
+def as_text(entry: str) -> str:
+    """What an entry of stand-ins spells; its bytes where that is no text."""
+    try:
+        data = bytes(BYTE_OF[character] for character in entry)
+    except KeyError:  # not made of stand-ins
+        return entry
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return "".join(f"<0x{byte:02X}>" for byte in data)

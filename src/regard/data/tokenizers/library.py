@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, Self
 
 from regard.data.tokenizers.base import SPECIALS, Tokenizer, TokenizerSettings, define
-from regard.data.tokenizers.bytelevel import BYTE_OF, BYTES
+from regard.data.tokenizers.bytelevel import BYTES, as_text
 
 MIN_COUNT = 2
 """A merge or a piece that was met once only is not learned."""
@@ -112,11 +112,7 @@ class BpeTokenizer(LibraryTokenizer):
         return cls(_byte_level(settings, {"type": "BPE", "vocab": vocab, "merges": merges}))
 
     def _label(self, i: int) -> str:
-        data = bytes(BYTE_OF[character] for character in self.vocabulary[i])
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return "".join(f"<0x{byte:02X}>" for byte in data)
+        return as_text(self.vocabulary[i])
 
 
 def _byte_level(settings: TokenizerSettings, model: dict[str, Any]) -> dict[str, Any]:

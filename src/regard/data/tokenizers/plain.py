@@ -132,6 +132,11 @@ class WordsTokenizer(_Listed):
         return cls(define(settings, model, pre_tokenizer={"type": "WhitespaceSplit"}, decoder=None))
 
     def _join(self, ids: list[int]) -> str:
-        text = " ".join(self._entries(ids))
         mark = self.definition["model"]["regard"]["continuation"]
-        return (text + " ").replace(f"{mark} ", "").removesuffix(" ") if mark else text
+        return join_segments(self._entries(ids), mark)
+
+
+def join_segments(segments: Iterable[str], mark: str | None) -> str:
+    """Words from segments: one that ends in ``mark`` goes on in the next."""
+    text = " ".join(segments)
+    return (text + " ").replace(f"{mark} ", "").removesuffix(" ") if mark else text

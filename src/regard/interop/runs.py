@@ -1,0 +1,323 @@
+"""Runs from the field's files, and back: an imported run is a checkpoint at step 0."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from regard import registry
+from regard.cost import on_meta
+from regard.data.tokenizers import Tokenizer, load_tokenizer
+from regard.data.tokenizers.imported import ImportedTokenizer
+from regard.errors import InputError
+from regard.files import write_json
+from regard.interop import hf, llama, llama2c
+from regard.interop.files import read_json
+from regard.interop.slots import fill
+from regard.interop.vocabularies import ROLES, SOURCE, TOKENIZER, read_vocabulary
+from regard.recipe import Recipe
+from regard.run import RECIPE, Run
+from regard.spec import build, plain, resolve
+
+TASKS = {
+    "decoder": "language-modeling",
+    "encoder-decoder": "translation",
+    "masked_lm": "masked-language-modeling",
+    "classification": "classification",
+    "tokens": "tagging",
+    "span": "question-answering",
+}
+"""The task that a family's shape says, or an encoder's head."""
+
+WITHOUT_HEAD = "states"
+
+OBJECTIVES = {
+    "language-modeling": "next_token",
+    "masked-language-modeling": "masked_lm",
+    "classification": "classes",
+    "tagging": "classes",
+    "question-answering": "span",
+}
+"""What each task trains with, where that is not the recipe's usual one."""
+
+PROBLEMS = {"regression": "regression", "multi_label_classification": "multi_label"}
+"""What a classifier of theirs may be otherwise, and the objective that says so."""
+
+LABELS = "labels.json"
+"""The file of a run that names its classes."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What becomes a run.
+
+    Attributes:
+        family: ours.
+        config: of the model.
+        tensors: its parameters.
+        tokenizers: by the file of the run.
+        origin: what it was, in words.
+        decoding: the recipe's settings of it.
+        notes: lines worth reading.
+        labels: names of the classes that its head chooses between.
+        problem: theirs of `PROBLEMS`, or nothing.
+    """
+
+    family: str
+    config: Any
+    tensors: Mapping[str, Tensor]
+    tokenizers: Mapping[str, Tokenizer]
+    origin: str
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    problem: str = ""
+
+
+def read_hf(directory: Path) -> Imported:
+    """A directory of Hugging Face's.
+
+    Raises:
+        InputError: a file is missing, or says what is not supported.
+        CheckpointError: a tensor does not fit.
+    """
+    if not directory.is_dir():
+        raise InputError("is no directory", where=str(directory))
+    found = hf.read_directory(directory)
+    config, shape = found.config, registry.family(found.form.family).shape
+    generation = dict(found.given)
+    if (directory / "generation_config.json").exists():
+        generation |= read_json(directory / "generation_config.json")
+    target_size = getattr(config, "target_vocab_size", None)
+    tokenizers, source = read_vocabulary(
+        directory,
+        generation,
+        decoder=shape != "encoder",
+        size=target_size or config.vocab_size,
+        source_size=config.vocab_size if target_size else None,
+    )
+    notes = [f"left out, as this architecture has no place for it: {x}" for x in found.left_out]
+    notes.append(
+        f"tokenizer: {source}"
+        if source
+        else "there are no tokenizer files: the run reads and writes ids alone"
+    )
+    origin = f"{found.form.model_type} of {directory.resolve().name}"
+    decoding = _decoding(generation, shape)
+    family = found.form.family
+    return Imported(
+        family,
+        config,
+        found.tensors,
+        tokenizers,
+        origin,
+        decoding,
+        notes,
+        labels=_labels(found.given, config),
+        problem=str(found.given.get("problem_type") or ""),
+    )
+
+
+def _labels(given: Mapping[str, Any], config: Any) -> list[str]:
+    """Names of the classes, by number; none where the head gives one number."""
+    if getattr(config.head, "kind", "") not in ("classification", "tokens"):
+        return []
+    _, options = config.head.resolve()
+    named = given.get("id2label") or {}
+    classes = range(options.num_classes)
+    return [str(named.get(str(i), f"LABEL_{i}")) for i in classes] if len(classes) > 1 else []
+
+
+def read_llama2c(path: Path) -> Imported:
+    """A model of llama2.c: its file, or the directory with it and its tokenizer.
+
+    Raises:
+        InputError: it cannot be read, or there is more than one.
+    """
+    directory = path if path.is_dir() else path.parent
+    vocabularies = llama2c.tokenizers_in(directory)
+    if path.is_dir():
+        models = [one for one in sorted(path.glob("*.bin")) if one not in vocabularies]
+        if len(models) != 1:
+            names = ", ".join(one.name for one in models) or "none"
+            raise InputError(
+                f"one model is wanted here, and there is: {names}",
+                where=str(path),
+                hint="name the file",
+            )
+        path = models[0]
+    settings, weights = llama2c.read_weights(path)
+    family = registry.family("gpt")
+    config: Any = build(family.config, resolve(family.defaults, settings))
+    table = llama.table(config)
+    tensors = fill(on_meta(family, config), table, weights, where=str(path))
+    tokenizer, note = llama2c.read_tokenizer(vocabularies, config.vocab_size)
+    decoding = {"strategy": "greedy"}
+    origin = f"llama2.c's {path.name}"
+    return Imported("gpt", config, tensors, {TOKENIZER: tokenizer}, origin, decoding, [note])
+
+
+def task_of(found: Imported) -> str:
+    """The task that its head says; one that is not there leaves its plain answers."""
+    head = getattr(getattr(found.config, "head", None), "kind", "")
+    task = TASKS.get(registry.family(found.family).shape) or TASKS.get(head, WITHOUT_HEAD)
+    return task if task in registry.names("tasks") else WITHOUT_HEAD
+
+
+def write_run(found: Imported, output: Path) -> Run:
+    """Make a run of it, whole or not at all."""
+    task = task_of(found)
+    joint = getattr(found.config, "target_vocab_size", None) is None
+    settings = {
+        "task": task,
+        "tokenizer": {"kind": ImportedTokenizer.kind, "joint": joint},
+        "model": {"family": found.family, **plain(found.config)},
+        "training": {"max_steps": 1},
+        "decoding": dict(found.decoding),
+    }
+    if task in OBJECTIVES:
+        kind = OBJECTIVES[task]
+        if task == TASKS["classification"] and not found.labels:
+            kind = PROBLEMS["regression"]
+        settings["objective"] = {"kind": PROBLEMS.get(found.problem, kind), "label_smoothing": 0.0}
+    recipe = Recipe.from_settings(settings)
+    with _whole(output) as partial:
+        made = Run(partial)
+        made.write(RECIPE, recipe.dump())
+        for name, tokenizer in found.tokenizers.items():
+            tokenizer.save(partial / name)
+        if found.labels:
+            write_json(partial / LABELS, {"labels": list(found.labels)})
+        made.record_environment({"imported": found.origin, "precision": "float32"})
+        made.store.save(0, {"model": dict(found.tensors)}, {"imported": found.origin})
+        made.write_card(_card(found, task, output))
+    return Run.open(output)
+
+
+def export_hf(run: Path, output: Path) -> list[str]:
+    """Write a run as Hugging Face reads it; lines worth reading.
+
+    Raises:
+        RunError, CheckpointError: the run cannot be used.
+        InputError: no format of the field can say its model.
+    """
+    opened = Run.open(run)
+    recipe = Recipe.load(opened.path, settled=True)
+    config = recipe.model_config_for()
+    form, unsaid = hf.form_for(recipe.family, config)
+    tensors, weights = opened.weights("auto")
+    tokenizers = {
+        name: load_tokenizer(opened.path / name)
+        for name in (TOKENIZER, SOURCE)
+        if (opened.path / name).exists()
+    }
+    notes = [f"{form.model_type}, weights: {weights}"]
+    notes += [f"{key} is not said there" for key in unsaid]
+    with _whole(output) as partial:
+        tokenizer = tokenizers.get(TOKENIZER)
+        special = {} if tokenizer is None else _special(tokenizer, recipe.family)
+        labels: list[str] = []
+        if (opened.path / LABELS).exists():
+            labels = read_json(opened.path / LABELS)["labels"]
+        hf.write_directory(form, config, tensors, partial, special, labels)
+        notes.append(_write_tokenizer(tokenizers, recipe.family, partial))
+    return notes
+
+
+def _write_tokenizer(tokenizers: Mapping[str, Tokenizer], family: str, to: Path) -> str:
+    """The library's file, and which tokens are special; says what was done."""
+    tokenizer = tokenizers.get(TOKENIZER)
+    if tokenizer is None or "vocab" not in tokenizer.definition["model"]:
+        return "the run has no tokenizer: ids alone"
+    if SOURCE in tokenizers:
+        return "tokenizers of two sides are no file there: copy those that came with the model"
+    model = {k: v for k, v in tokenizer.definition["model"].items() if k != "regard"}
+    whole = json.dumps({**tokenizer.definition, "model": model}, ensure_ascii=False)
+    (to / "tokenizer.json").write_text(whole, encoding="utf-8")
+    encoder = registry.family(family).shape == "encoder"
+    named = {
+        names[0 if encoder else -1]: tokenizer.vocabulary[number]
+        for role, names in ROLES.items()
+        if 0 <= (number := _id(tokenizer, role)) < tokenizer.vocab_size
+    }
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
+    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
+    (to / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    return "tokenizer: tokenizer.json"
+
+
+def _special(tokenizer: Tokenizer, family: str) -> dict[str, int]:
+    """Special ids by their names in ``config.json``."""
+    roles = {"bos_token_id": "start", "eos_token_id": "end", "pad_token_id": "pad"}
+    if registry.family(family).shape == "encoder-decoder":
+        roles = {"decoder_start_token_id": "start", **roles}
+    found = {name: _id(tokenizer, role) for name, role in roles.items()}
+    return {name: number for name, number in found.items() if number >= 0}
+
+
+def _id(tokenizer: Tokenizer, role: str) -> int:
+    """A special id, or -1; of an imported tokenizer none that only stands in for another."""
+    if isinstance(tokenizer, ImportedTokenizer):
+        number = tokenizer.definition["model"]["regard"]["ids"].get(role)
+    else:
+        number = getattr(tokenizer, f"{role}_id", None)
+    return -1 if number is None else int(number)
+
+
+def _decoding(given: Mapping[str, Any], shape: str) -> dict[str, Any]:
+    """What a generation config says, in the recipe's words."""
+    if shape == "encoder":
+        return {}
+    beams = given.get("num_beams") or 1
+    if given.get("do_sample"):
+        keys: dict[str, Callable[[Any], Any]] = {"temperature": float, "top_k": int, "top_p": float}
+        own = {key: make(given[key]) for key, make in keys.items() if given.get(key) is not None}
+        return {"strategy": "sample", **own}
+    if beams == 1:
+        return {"strategy": "greedy"}
+    rules = {True: "first", False: "present", None: "present", "never": "bound"}
+    alpha = float(given.get("length_penalty") or 0.0) if "length_penalty" in given else 1.0
+    return {
+        "strategy": "beam",
+        "beam": beams,
+        "stop": rules[given.get("early_stopping")],
+        "length_penalty": {"kind": "power", "alpha": max(alpha, 0.0)},
+    }
+
+
+def _card(found: Imported, task: str, output: Path) -> str:
+    parameters = sum(tensor.numel() for tensor in found.tensors.values())
+    verb = registry.task(task).verb
+    lines = [
+        f"# {output.name}",
+        "",
+        f"{found.origin}, imported by regard: a {found.family} for {task} with {parameters:,} "
+        "parameters. Nothing was trained here.",
+        "",
+        "```sh",
+        f'regard {verb} {output} "…"' if verb else f"regard cost {output}",
+        f"regard export hf {output} -o DIR",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    """A directory that has its name when all is in it."""
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        yield partial
+        partial.rename(output)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
