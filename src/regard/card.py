@@ -14,13 +14,15 @@ from regard.run import Run
 def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
     """Markdown for ``README.md`` in the run directory."""
     parameters = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    some = "" if trained == parameters else f" ({trained:,} of them in this run)"
     environment = run.environment()
     evaluations = [line for line in run.metrics() if line.get("event") == "evaluation"]
     best = [line for line in evaluations if line.get("best")]
     lines = [
         f"# {run.path.name}",
         "",
-        f"A {recipe.family} for {recipe.task}, {parameters:,} parameters, trained by regard "
+        f"A {recipe.family} for {recipe.task}, {parameters:,} parameters{some}, trained by regard "
         f"{environment.get('regard', '')} from the recipe in [recipe.toml](recipe.toml).",
         "",
         *_table(evaluations, best),

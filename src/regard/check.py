@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import tempfile
 import time
@@ -16,10 +17,12 @@ import torch
 from torch import nn
 
 from regard.errors import RegardError
-from regard.load import open_task, start_weights
+from regard.load import open_task
 from regard.recipe import Recipe
 from regard.run import Run
 from regard.training import Ranks, choose_device, counted, make_precision, make_schedule
+from regard.training.optimizers import layer_scales
+from regard.transfer import take_over
 from regard.workflow import (
     Ready,
     build_model,
@@ -94,14 +97,15 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         f"{steps:,} steps an epoch, {sizes.mean() * settings.accumulate:,.0f} real tokens a step",
         {"steps": steps, "tokens": round(float(sizes.mean()) * settings.accumulate)},
     )
-    yield _schedule(ready, steps)
+    schedule = _schedule(ready, steps)
+    yield schedule
     model = build_model(recipe, task, settings)
+    for line in take_over(recipe, model):
+        yield Row("weights", line)
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("model", f"{recipe.family}, {parameters:,} parameters", {"parameters": parameters})
-    start = recipe.model.get("start_from")
-    if start is not None:
-        for line in start_weights(model, Path(str(start))).splitlines():
-            yield Row("weights", line)
+    if settings.layer_decay != 1.0:
+        yield from _rates(model, settings.layer_decay, float(schedule.values["rate"]))
     device = choose_device(settings.device)
     model.to(device).train()
     make_precision(settings.precision, model)
@@ -110,7 +114,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
     seconds, after = time.perf_counter() - begun, _peak(device)
     shape = " and ".join(
-        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.endswith("_ids")
+        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.split("_")[-1] == "ids"
     )
     yield Row(
         "worst batch",
@@ -125,6 +129,8 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     # The logits' variance adds half of itself to ln V: at most about 1 for any sound first weights.
     most = 1.1 * blind + 1
     verdict = "as it should be" if loss < most else "too high, look into this"
+    if "start_from" in recipe.model:  # weights that know other texts may be surer than is right
+        verdict = "of the weights it starts from"
     yield Row(
         "first loss",
         f"{loss:.3f}, a blind guess has ln V = {blind:.3f}, sound ones up to {most:.1f}: {verdict}",
@@ -148,6 +154,19 @@ def _schedule(ready: Ready, steps: int) -> Row:
     short = f" — the run ends before its {warmup:,} steps of warm-up" if warmup > horizon else ""
     values = {"rate": rate(highest), "step": highest, "of": horizon}
     return Row("schedule", f"{found} of {horizon:,}{short}", values)
+
+
+def _rates(model: nn.Module, decay: float, highest: float) -> Iterator[Row]:
+    """The highest rate of each part that trains, and of each of its parameters."""
+    scales = layer_scales(model, decay)
+    parts: dict[tuple[str, float], dict[str, float | str]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer = re.match(r".*?layers\.\d+", name)
+            part = layer[0] if layer else ".".join(name.split(".")[:-1])
+            parts.setdefault((part, scales[name]), {})[name] = highest * scales[name]
+    for (part, scale), rates in sorted(parts.items(), key=lambda one: one[0][1]):
+        yield Row("learning rate", f"at most {highest * scale:<9.3g} {part}", rates)
 
 
 def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor]) -> float:

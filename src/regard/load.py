@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from regard import registry
-from regard.errors import InputError, RecipeError, RegardError
+from regard.errors import InputError, RegardError
 from regard.recipe import Recipe
 from regard.run import Run
 from regard.training.device import choose_device
+from regard.transfer import adapt
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -76,6 +77,7 @@ def open_task(
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
     model: nn.Module = registry.family(recipe.family).model(config)
+    adapt(recipe, model)
     weights = opened.load_weights(model, checkpoint)
     return Opened(task, model.to(device=place, dtype=dtype).eval(), weights)
 
@@ -101,35 +103,3 @@ def dtype_of(precision: str) -> torch.dtype:
             hint=f"choose one of {known}",
         )
     return DTYPES[precision]
-
-
-def start_weights(model: nn.Module, run: Path) -> str:
-    """Fill a new model with a run's weights; says what came from there and what is new.
-
-    Raises:
-        RunError, CheckpointError: the run cannot be opened.
-        RecipeError: a tensor has another shape there.
-    """
-    opened = Run.open(run)
-    weights, name = opened.weights("auto")
-    own = dict(model.named_parameters())
-    taken = [key for key in own if key in weights]
-    for key in taken:
-        if weights[key].shape != own[key].shape:
-            raise RecipeError(
-                f"{key} is {tuple(weights[key].shape)} there and {tuple(own[key].shape)} here",
-                where="model.start_from",
-                hint="leave out the settings that change shapes",
-            )
-    unused = sorted(weights.keys() - own.keys())
-    if not taken:
-        raise RecipeError("no tensor of that run fits this model", where="model.start_from")
-    with torch.no_grad():
-        for key in taken:
-            own[key].copy_(weights[key])
-    new = sorted(own.keys() - weights.keys())
-    lines = [f"weights: {len(taken)} tensors from {run} ({name})"]
-    lines.append(f"new, drawn at random: {', '.join(new) or 'none'}")
-    lines.append(f"not used of that run: {', '.join(unused) or 'none'}")
-    lines.append("new too: optimizer, schedule, step counter, order of the data")
-    return "\n".join(lines)

@@ -25,6 +25,11 @@ FAMILIES: dict[str, str] = {
 TASKS: dict[str, str] = {
     "translation": "regard.tasks.translation:TASK",
     "language-modeling": "regard.tasks.language_modeling:TASK",
+    "masked-language-modeling": "regard.tasks.masked_language_modeling:TASK",
+    "classification": "regard.tasks.classification:TASK",
+    "tagging": "regard.tasks.tagging:TASK",
+    "question-answering": "regard.tasks.question_answering:TASK",
+    "dialogue": "regard.tasks.dialogue:TASK",
     "states": "regard.tasks.states:TASK",
 }
 
@@ -34,6 +39,9 @@ KINDS: dict[str, dict[str, str]] = {
         "gelu": "regard.nn.feedforward:gelu",
         "gelu_tanh": "regard.nn.feedforward:gelu_tanh",
         "silu": "regard.nn.feedforward:silu",
+    },
+    "adapters": {
+        "lora": "regard.nn.adapters:LoRA",
     },
     "formats": {
         "bert": "regard.interop.bert:FORMAT",
@@ -49,6 +57,7 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "heads": {
         "none": "regard.nn.heads:NoHead",
+        "pooled": "regard.nn.heads:PooledHead",
         "masked_lm": "regard.nn.heads:MaskedLanguageModelHead",
         "classification": "regard.nn.heads:ClassificationHead",
         "tokens": "regard.nn.heads:TokenHead",
@@ -66,6 +75,11 @@ KINDS: dict[str, dict[str, str]] = {
     "objectives": {
         "cross_entropy": "regard.objectives.cross_entropy:CrossEntropy",
         "next_token": "regard.objectives.next_token:NextToken",
+        "classes": "regard.objectives.classes:Classes",
+        "multi_label": "regard.objectives.classes:MultiLabel",
+        "regression": "regard.objectives.classes:Regression",
+        "span": "regard.objectives.span:Span",
+        "masked_lm": "regard.objectives.masked_lm:MaskedLM",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

@@ -16,7 +16,7 @@ from torch import nn
 from regard import registry
 from regard.card import card
 from regard.errors import InputError, RecipeError, RunError
-from regard.load import open_task, start_weights
+from regard.load import open_task
 from regard.metrics import Comparison, Score
 from regard.nn import backend
 from regard.recipe import Recipe, as_settings, carry_on
@@ -34,6 +34,7 @@ from regard.training import (
     validation_loss,
 )
 from regard.training import train as run_loop
+from regard.transfer import adapt, frozen_by, notes_of, take_over
 
 Say = Callable[[str], None]
 ModelEvaluate = Callable[[nn.Module], Report]
@@ -122,7 +123,9 @@ def check_recipe(recipe: Recipe) -> None:
     recipe.check()
     try:
         with torch.device("meta"):
-            registry.family(recipe.family).model(recipe.trial_config())
+            model = registry.family(recipe.family).model(recipe.trial_config())
+            frozen_by(recipe, model)
+            adapt(recipe, model)
     except RecipeError as error:  # such as heads that do not divide the width
         where = recipe.place(error.where or "model")
         raise RecipeError(error.what, where=where, hint=error.hint) from None
@@ -197,9 +200,11 @@ def fit(
     if going_on:
         _check_data(run, splits)
     model = build_model(recipe, task, ready.settings)
-    start = recipe.model.get("start_from")
-    if start is not None and not (going_on and run.store.newest_valid()[0]):
-        say(start_weights(model, Path(str(start))))
+    store = run.store
+    store.notes = notes_of(recipe) or store.notes
+    restored = going_on and store.newest_valid()[0] is not None
+    for line in take_over(recipe, model, store.base_names() if restored else None):
+        say(line)
     settings = with_width(ready.settings, model)
     if ranks.main:
         run.write_recipe(settled(recipe, task, settings).dump())
@@ -213,7 +218,7 @@ def fit(
             settings,
             evaluate=evaluator(task, splits, settings),
             listeners=[*run.writers(), *listeners],
-            store=run.store,
+            store=store,
             resume=resume,
             ranks=ranks,
         )

@@ -1,4 +1,4 @@
-"""The command line on real files: what every verb has in common, recipe, new and runs."""
+"""The command line on real files: what every verb has in common, recipe and runs."""
 
 import json
 import os
@@ -214,94 +214,6 @@ class TestRecipe:
             "| `training.seed` | integer ≥ 0 | `1` |"
             in call("recipe", "schema", "--markdown").stdout
         )
-
-
-@pytest.fixture
-def files(tmp_path):
-    """Small parallel files; returns the options of ``regard new translation``."""
-    sizes = {"train": 40, "valid": 7}
-    options = []
-    for split, lines in sizes.items():
-        for side in ("source", "target"):
-            path = tmp_path / f"{split}.{side}"
-            path.write_text("".join(f"{side} line number {n}\n" for n in range(lines)))
-            options += [f"--{split}-{side}", path.name]
-    return options
-
-
-class TestNew:
-    def test_it_writes_a_recipe_that_loads(self, call, files, tmp_path):
-        (tmp_path / "deep").mkdir()
-        done = call("new", "translation", *files, "-o", "deep/recipe.toml")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "regard check deep/recipe.toml" in done.stdout
-        recipe = Recipe.load(tmp_path / "deep" / "recipe.toml")
-        recipe.check()
-        assert recipe.data.train.source == str(tmp_path / "train.source")
-        text = (tmp_path / "deep" / "recipe.toml").read_text()
-        assert "# 40 pairs" in text
-        assert recipe.model["preset"] == "tiny"
-
-    @pytest.mark.parametrize(
-        ("pairs", "preset", "vocab_size", "steps"),
-        [
-            (300, "tiny", 2_000, range(500, 501)),
-            (29_000, "tiny", 8_000, range(6_000, 8_001)),
-            (200_000, "base", 10_000, range(10_000, 50_001)),
-            (4_500_000, "base", 32_000, range(50_000, 100_001)),
-        ],
-    )
-    def test_it_is_sized_to_the_data(self, pairs, preset, vocab_size, steps):
-        from regard.cli.new import Measured, choose
-
-        choice = choose(Measured(pairs, 25.0))
-        assert (choice.preset, choice.vocab_size) == (preset, vocab_size)
-        assert choice.max_steps in steps
-        assert choice.warmup_steps < choice.max_steps
-        assert choice.evaluate * 10 <= choice.max_steps
-
-    def test_odd_names_survive(self, call, files, tmp_path):
-        odd = 'tra"in  # \\x.source'
-        (tmp_path / "train.source").rename(tmp_path / odd)
-        files[files.index("train.source")] = odd
-        assert call("new", "translation", *files, "-o", "r.toml").returncode == 0
-        assert Recipe.load(tmp_path / "r.toml").data.train.source == str(tmp_path / odd)
-
-    @pytest.mark.parametrize(
-        ("change", "words"),
-        [
-            (lambda d: (d / "r.toml").write_text("mine"), "exists"),
-            (lambda d: (d / "train.target").unlink(), "train.target: there is no such file"),
-            (lambda d: (d / "train.target").write_text("x\n"), "has 40 lines"),
-            (lambda d: (d / "valid.source").write_text(""), "the file is empty"),
-            (lambda d: (d / "valid.source").write_bytes(b"ok\n\xe4\n"), "valid.source:2"),
-        ],
-    )
-    def test_bad_input(self, call, files, tmp_path, change, words):
-        change(tmp_path)
-        before = sorted(path.name for path in tmp_path.iterdir())
-        done = call("new", "translation", *files, "-o", "r.toml")
-        assert done.returncode == 2
-        assert words in done.stderr
-        assert sorted(path.name for path in tmp_path.iterdir()) == before
-
-    def test_a_table_is_no_side(self, call, files, tmp_path):
-        (tmp_path / "t.tsv").write_text("a\tb\n")
-        given = [word if word != "train.source" else "t.tsv" for word in map(str, files)]
-        assert "t.tsv" in given
-        done = call("new", "translation", *given, "-o", "r.toml")
-        assert done.returncode == 2
-        assert "t.tsv: is a table (.tsv)" in done.stderr
-
-    def test_half_a_test_set(self, call, files):
-        done = call("new", "translation", *files, "--test-source", "valid.source", "-o", "r.toml")
-        assert done.returncode == 2
-        assert "--test-target" in done.stderr
-
-    def test_a_missing_directory(self, call, files):
-        done = call("new", "translation", *files, "-o", "no/r.toml")
-        assert done.returncode == 2
-        assert "no such directory" in done.stderr
 
 
 def make_run(path, seed, losses):

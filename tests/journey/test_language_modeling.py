@@ -177,4 +177,4 @@ def test_the_card_says_how_to_use_it(run):
 def test_another_tasks_run(call, trained):
     done = call("generate", trained, "1 2")
     assert done.returncode == 2
-    assert "this run does not write on" in done.stderr
+    assert "this run does not generate" in done.stderr

@@ -1,5 +1,6 @@
 """The built-in recipes, tried by ``regard check`` on small stand-in files, and on Multi30k."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ HEAVY = {"wmt14-base", "wmt14-big"}
 
 
 def data(task):
+    if task == "dialogue":
+        return [f"data.{split}.file={split}.jsonl" for split in ("train", "valid", "test")]
     if task == "language-modeling":
         return [f"data.{split}.file={split}.source" for split in ("train", "valid", "test")]
     return [
@@ -34,6 +37,12 @@ def test_check(call, tmp_path, name):
     for side in ("source", "target"):
         path = tmp_path / f"train.{side}"
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:40]))
+        talk = [
+            {"turns": [["USER", line], ["SYSTEM", line]]} for line in path.read_text().split("\n")
+        ]
+        lines = "\n".join(json.dumps(one) for one in talk if one["turns"][0][1])
+        for split in ("train", "valid", "test"):
+            (tmp_path / f"{split}.jsonl").write_text(lines)
     words = data(Recipe.load(name).task)
     if Recipe.load(name).tokenizer.kind not in ("words", "chars"):
         words.append("tokenizer.vocab_size=300")

@@ -85,10 +85,18 @@ class Case:
         return {key: value for key, value in example.items() if not key.endswith("mask")}
 
     def run(self, model: nn.Module, example: dict[str, Any]) -> Tensor:
-        """The output of a forward pass by the case's kernel, [B, …]."""
+        """The output of a forward pass by the case's kernel, [B, …]; the first of several."""
+        return self._outputs(model, example)[0]
+
+    def everything(self, model: nn.Module, example: dict[str, Any]) -> Tensor:
+        """All outputs of a forward pass by the case's kernel, [B, …]."""
+        made = self._outputs(model, example)
+        return made[0] if len(made) == 1 else torch.cat([one.flatten(1) for one in made], dim=1)
+
+    def _outputs(self, model: nn.Module, example: dict[str, Any]) -> list[Tensor]:
         with kernels.use(self.kernel):
             made = model(**example)
-        return made if isinstance(made, Tensor) else torch.stack(list(made)[:2], dim=1)
+        return [made] if isinstance(made, Tensor) else list(made)
 
     def accepts(self, name: str) -> bool:
         """Whether the model's forward pass has an input of this name."""

@@ -9,7 +9,7 @@ def trace(case, seed):
     """Output and gradients of one training pass with dropout, everything drawn from one seed."""
     model = case.model(torch.float32, seed=seed, **dict.fromkeys(case.dropouts, 0.2)).train()
     example = case.example()
-    made = case.run(model, example)
+    made = case.everything(model, example)
     made.square().sum().backward()
     return [made.detach(), *(p.detach() for p in model.parameters()), *grads(model)]
 
@@ -30,9 +30,9 @@ def test_a_seed_decides_everything(case):
 def test_dropout_draws_in_training_alone(case):
     model = case.model(**dict.fromkeys(case.dropouts, 0.2))
     example = case.example()
-    assert torch.equal(case.run(model, example), case.run(model, example))
+    assert torch.equal(case.everything(model, example), case.everything(model, example))
     model.train()
-    assert not torch.equal(case.run(model, example), case.run(model, example))
+    assert not torch.equal(case.everything(model, example), case.everything(model, example))
 
 
 @law(every=5)
@@ -43,8 +43,8 @@ def test_every_dropout_setting_does_something(case):
     for name in case.dropouts:
         only = {**dict.fromkeys(case.dropouts, 0.0), name: 0.5}
         model = case.model(**only)
-        quiet = case.run(model, example)
-        assert not torch.equal(case.run(model.train(), example), quiet), name
+        quiet = case.everything(model, example)
+        assert not torch.equal(case.everything(model.train(), example), quiet), name
     model = case.model(**dict.fromkeys(case.dropouts, 0.0))
-    quiet = case.run(model, example)
-    assert torch.equal(case.run(model.train(), example), quiet)
+    quiet = case.everything(model, example)
+    assert torch.equal(case.everything(model.train(), example), quiet)

@@ -138,7 +138,7 @@ def test_stack_with_memory(positions, placement):
 @law()
 def test_every_parameter_gets_a_gradient(case):
     model = case.model()
-    made = case.run(model, case.padded(case.example(batch=4, length=9), 2))
+    made = case.everything(model, case.padded(case.example(batch=4, length=9), 2))
     (made * torch.randn_like(made)).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -155,7 +155,7 @@ def test_gradients_of_the_whole_model_are_finite_differences(case):
 
     def loss():
         nonlocal up
-        made = case.run(model, example)
+        made = case.everything(model, example)
         up = torch.randn_like(made) if up is None else up
         return (made * up).sum()
 

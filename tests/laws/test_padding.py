@@ -69,11 +69,11 @@ def test_what_padding_holds_gets_no_gradient(case):
 @law()
 def test_a_row_of_padding_alone_harms_nobody(case):
     model, example = case.model(), case.example()
-    alone = case.run(model, {name: x[:2] for name, x in example.items()})
+    alone = case.everything(model, {name: x[:2] for name, x in example.items()})
     masks = {mask_of(name): torch.ones(example[name].shape[:2]).bool() for name in case.paddable}
     for mask in masks.values():
         mask[2] = False
-    made = case.run(model, {**example, **masks})
+    made = case.everything(model, {**example, **masks})
     torch.testing.assert_close(made[:2], alone, **EXACT)
     assert made.isfinite().all()
     made.square().sum().backward()

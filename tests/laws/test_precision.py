@@ -19,7 +19,7 @@ GRADIENT = {torch.float32: 2e-5, torch.bfloat16: 0.2, torch.float16: 0.2}
 def test_outputs_and_gradients(case, dtype):
     example = case.padded(case.example(4, 9), 2)
     truth_model, model = case.model(torch.float64), case.model(dtype)
-    truth, made = case.run(truth_model, example), case.run(model, example)
+    truth, made = case.everything(truth_model, example), case.everything(model, example)
     assert made.dtype == dtype
     error = (made.double() - truth).abs() / truth.std() / torch.finfo(dtype).eps
     assert error.mean() < MEAN

@@ -5,10 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from regard import registry, workflow
-from regard.errors import CheckpointError, InputError, RecipeError, RunError
-from regard.load import dtype_of, load, open_task, start_weights
-from regard.models import Transformer
-from regard.models.transformer import TransformerConfig
+from regard.errors import CheckpointError, InputError, RunError
+from regard.load import dtype_of, load, open_task
 
 
 @pytest.fixture
@@ -85,49 +83,3 @@ class TestOpen:
         (run / "recipe.toml").write_text(text.replace("num_layers = 1", "num_layers = 2"))
         with pytest.raises(CheckpointError, match=r"does not fit the model: .*layers\.1.*missing"):
             load(run)
-
-
-class TestStart:
-    def model(self, run, **overrides):
-        config = TransformerConfig.preset(
-            "tiny",
-            vocab_size=17,
-            overrides={
-                "d_model": 8,
-                "num_layers": 1,
-                "layer.attention.num_heads": 2,
-                "layer.feed_forward.d_ff": 16,
-                **overrides,
-            },
-        )
-        return Transformer(config)
-
-    def test_every_tensor(self, run):
-        model = self.model(run)
-        said = start_weights(model, run)
-        assert same(held(model), held(load(run).model))
-        count = len(weights(run, 2))
-        assert said.splitlines()[0].startswith(f"weights: {count} tensors from {run} (")
-        assert "new, drawn at random: none" in said
-        assert "not used of that run: none" in said
-
-    def test_what_is_new_and_what_is_not_used(self, run):
-        model = self.model(run, num_layers=2)
-        before = {name: value.clone() for name, value in held(model).items()}
-        said = start_weights(model, run).splitlines()
-        new = said[1].removeprefix("new, drawn at random: ").split(", ")
-        assert new == sorted(name for name in before if ".layers.1." in name)
-        assert all(torch.equal(held(model)[name], before[name]) for name in new)
-
-        deep = workflow.train("tiny.toml", {"model.num_layers": 2}, run="deep").path
-        said = start_weights(self.model(run), deep).splitlines()
-        assert said[1] == "new, drawn at random: none"
-        assert said[2].removeprefix("not used of that run: ").split(", ") == new
-
-    @pytest.mark.parametrize("overrides", [{"d_model": 16}, {"layer.feed_forward.d_ff": 24}])
-    def test_other_shapes_are_refused_untouched(self, run, overrides):
-        model = self.model(run, **overrides)
-        before = {name: value.clone() for name, value in held(model).items()}
-        with pytest.raises(RecipeError, match=r"start_from: .* there and .* here"):
-            start_weights(model, run)
-        assert same(held(model), before)

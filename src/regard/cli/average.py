@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from regard.cli.files import refuse_existing
 from regard.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from regard.recipe import Recipe
 
 
 def average(
@@ -40,9 +46,8 @@ def write_average(run: Path, output: Path, count: int, which: Literal["last", "b
         RunError, CheckpointError: the run or a checkpoint of it cannot be used.
         InputError: it has fewer checkpoints.
     """
-    from regard import registry
     from regard.recipe import Recipe
-    from regard.run import RECIPE, Run
+    from regard.run import Run
 
     opened = Run.open(run)
     found = len(opened.store.to_average(count, which))
@@ -53,35 +58,62 @@ def write_average(run: Path, output: Path, count: int, which: Literal["last", "b
             hint="training.checkpoint.keep says how many stay",
         )
     weights, steps = opened.average(count, which)
-    # One checkpoint is all there is: nothing is left to average when it is used.
-    recipe = Recipe.load(run, {"training.checkpoint.average": 0}, settled=True)
+    said = f"The mean of the weights of {run.name} after steps {', '.join(map(str, steps))}."
+    recipe, state = Recipe.load(run, settled=True), {"averaged": steps, "of": run.name}
+    write_weights(run, output, recipe, weights, step=steps[-1], state=state, said=said)
+    return steps
+
+
+def write_weights(
+    run: Path,
+    output: Path,
+    recipe: Recipe,
+    weights: Mapping[str, Tensor],
+    *,
+    step: int = 0,
+    state: Mapping[str, Any],
+    said: str,
+) -> None:
+    """Write a run of one checkpoint that holds weights alone, whole or not at all.
+
+    Args:
+        run: whose tokenizers, labels and environment it has.
+        output: a new directory.
+        recipe: of the new run.
+        weights: all of the model's.
+        step: of the checkpoint.
+        state: of the checkpoint.
+        said: the first words of its card.
+    """
+    from regard.run import RECIPE, Run
+
     partial = output.with_name(f".{output.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
         made = Run(partial)
-        made.write(RECIPE, recipe.dump())
-        for path in [*run.glob("tokenizer*.json"), run / "environment.json"]:
-            if path.exists():
-                shutil.copyfile(path, partial / path.name)
-        made.store.save(steps[-1], {"model": weights}, {"averaged": steps, "of": run.name})
-        verb = registry.task(recipe.task).verb
-        made.write_card(_card(run, output, steps, verb))
+        # One checkpoint is all there is: nothing is left to average when it is used.
+        made.write(RECIPE, recipe.override({"training.checkpoint.average": 0}).dump())
+        for path in run.glob("*.json"):  # tokenizers, labels, the environment
+            shutil.copyfile(path, partial / path.name)
+        made.store.save(step, {"model": weights}, state)
+        made.write_card(_card(run, output, said, recipe.task))
         partial.rename(output)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return steps
 
 
-def _card(run: Path, output: Path, steps: list[int], verb: str) -> str:
+def _card(run: Path, output: Path, said: str, task: str) -> str:
+    from regard import registry
+
     return "\n".join(
         [
             f"# {output.name}",
             "",
-            f"The mean of the weights of {run.name} after steps {', '.join(map(str, steps))}.",
+            said,
             "",
             "```sh",
-            f'regard {verb} {output} "…"',
+            f'regard {registry.task(task).verb} {output} "…"',
             f"regard evaluate {output} --versus {run}",
             "```",
             "",

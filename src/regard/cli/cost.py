@@ -106,6 +106,8 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     if vocabulary and "vocab_size" not in found.model and found.tokenizer.vocab_size is None:
         said += " (assumed: what the text has is not known here; give model.vocab_size=N)"
     say(f"{recipe}: {counted.family}, {counted.parameters:,} parameters{said}")
+    if found.adapter is not None or found.freeze:
+        say("counted as if all of it trained, and without adapters")
     say("estimate = L(4d² + 2d·d_ff) + V·d, and another 4d² for each layer's cross-attention")
     pair = "token" if counted.sides == 1 else "source and target token"
     print_table(

@@ -1,4 +1,4 @@
-"""Inputs and outputs that the verbs share: texts from anywhere, files that are never lost."""
+"""What the verbs that use a run share: the run, texts from anywhere, files that are never lost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,24 @@ from typing import IO, Any, cast
 from regard.errors import InputError, missing_extra
 
 Write = Callable[[str], None]
+
+
+def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str) -> Any:
+    """The predictor of a run, for a verb.
+
+    Raises:
+        InputError: the run is for another task.
+    """
+    from regard.load import load
+
+    found = load(run, precision=precision, device=device, checkpoint=checkpoint)
+    if not hasattr(found, verb):
+        raise InputError(
+            f"this run does not {verb}: it was trained for another task",
+            where=str(run),
+            hint=f"regard predict {run} does what it was trained for",
+        )
+    return found
 
 
 def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:

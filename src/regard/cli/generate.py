@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -44,7 +43,7 @@ def generate(
 
     regard generate runs/shakespeare --temperature 0.5 --seed 7
     """
-    from regard.cli.files import opened_output, texts_from
+    from regard.cli.files import opened_output, predictor, texts_from
 
     wanted: dict[str, Any] = {
         "beam": beam,
@@ -57,7 +56,7 @@ def generate(
         "seed": seed,
     }
     with opened_output(output) as write:
-        generator = _generator(run, precision, device, checkpoint)
+        generator = predictor(run, "generate", precision, device, checkpoint)
         prompts = texts_from(prompt, input_file) if prompt or input_file else [""]
         for one in prompts:
             if as_json or output is not None or beam is not None:
@@ -75,22 +74,3 @@ def generate(
                 sys.stdout.write(piece)
                 sys.stdout.flush()
             sys.stdout.write("\n")
-
-
-def _generator(run: Path, precision: Any, device: str, checkpoint: str) -> Any:
-    """The run's generator.
-
-    Raises:
-        InputError: the run is for another task.
-    """
-    from regard.errors import InputError
-    from regard.load import load
-
-    found = load(run, precision=precision, device=device, checkpoint=checkpoint)
-    if not hasattr(found, "generate"):
-        raise InputError(
-            "this run does not write on: it was trained for another task",
-            where=str(run),
-            hint=f"{run / 'recipe.toml'} says which",
-        )
-    return found

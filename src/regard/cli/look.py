@@ -13,6 +13,10 @@ from regard.errors import InputError
 def look(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run directory, e.g. runs/demo.")],
     text: Annotated[str | None, typer.Argument(metavar="INPUT", help="The text to read.")] = None,
+    pair: Annotated[
+        str | None,
+        typer.Option(help="The second text of a pair, or what a question is about."),
+    ] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -59,6 +63,8 @@ def look(
     from regard.look.picture import check_suffix
 
     _check(text, target, output, positions, word, as_json)
+    if pair is not None and text is None:
+        raise InputError("--pair needs the first text")
     if rollout and text is None:
         raise InputError("--rollout needs a text")
     if output is not None:
@@ -73,7 +79,8 @@ def look(
             _print_neighbors(answers["neighbors"])
     if text is not None or positions:
         wanted = {"target": target, "positions": positions, "rollout": rollout}
-        answers |= _draw(predictor, text, wanted, output, place, as_json)
+        read = text if text is None or pair is None else (text, pair)
+        answers |= _draw(predictor, read, wanted, output, place, as_json)
     if as_json:
         print_json(answers)
 
@@ -117,7 +124,7 @@ def _place(only: str | None, output: Path | None) -> dict[str, Any]:
 
 def _draw(
     predictor: Any,
-    text: str | None,
+    text: str | tuple[str, str] | None,
     wanted: dict[str, Any],
     output: Path | None,
     place: dict[str, Any],
@@ -146,8 +153,8 @@ def _neighbors(predictor: Any, word: str) -> dict[str, list[dict[str, Any]]]:
         if name.startswith("source"):
             tokenizer = getattr(predictor, "source_tokenizer", tokenizer)
         ids = tokenizer.encode(word)
-        if not ids or tokenizer.unk_id in ids:
-            continue
+        if not ids or tokenizer.unk_id in ids or len(weight) < tokenizer.vocab_size:
+            continue  # an unknown word, or a table of something else, such as segments
         near = looking.neighbors(weight, ids)
         tokens = tokenizer.tokens([number for number, _ in near])
         found[name] = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +49,7 @@ def translate(
 
     regard translate runs/demo -i news.en -o news.de --beam 8
     """
-    from regard.cli.files import opened_output, texts_from
+    from regard.cli.files import opened_output, predictor, texts_from
 
     wanted = {
         "beam": beam,
@@ -69,7 +68,7 @@ def translate(
         "seed": seed,
     }
     with opened_output(output) as write:
-        translator = _translator(run, precision, device, checkpoint)
+        translator = predictor(run, "translate", precision, device, checkpoint)
         shape = _shape(translator, wanted, as_json)
         name = "text " if text else f"{_name(input_file)}:"
         for first, texts in _chunks(texts_from(text, input_file)):
@@ -80,25 +79,6 @@ def translate(
             for source, found in zip(texts, results, strict=True):
                 for one in found:
                     write(shape(source, one))
-
-
-def _translator(run: Path, precision: Any, device: str, checkpoint: str) -> Any:
-    """The run's translator.
-
-    Raises:
-        InputError: the run is for another task.
-    """
-    from regard.errors import InputError
-    from regard.load import load
-
-    found = load(run, precision=precision, device=device, checkpoint=checkpoint)
-    if not hasattr(found, "translate"):
-        raise InputError(
-            "this run does not translate: it was trained for another task",
-            where=str(run),
-            hint=f"{run / 'recipe.toml'} says which",
-        )
-    return found
 
 
 def _shape(translator: Any, wanted: Any, as_json: bool) -> Any:

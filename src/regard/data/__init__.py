@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from regard.data.batching import BatchSettings, BatchSource, OverBudgetError, plan
 from regard.data.blocks import BlockSettings, BlockSource
+from regard.data.codecs import Codec
 from regard.data.prepare import PrepareSettings, cache_key, prepare
 from regard.data.prepared import PreparedData
 from regard.data.readers import (
+    Dialogues,
     Example,
     ParallelText,
     RunningText,
     Source,
     Table,
+    Turn,
     open_source,
     read_lines,
 )
@@ -30,6 +33,8 @@ __all__ = [
     "BatchSource",
     "BlockSettings",
     "BlockSource",
+    "Codec",
+    "Dialogues",
     "Example",
     "OverBudgetError",
     "Pairs",
@@ -40,6 +45,7 @@ __all__ = [
     "Source",
     "Table",
     "Tokenizer",
+    "Turn",
     "cache_key",
     "load_tokenizer",
     "open_source",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Batch = dict[str, Tensor]
-    Collate = Callable[[PreparedData, npt.NDArray[np.int64]], Batch]
 
 Ints = npt.NDArray[np.int64]
 Measure = Literal["tokens", "padded", "sentences"]
@@ -116,6 +114,18 @@ def _cuts(cost: Ints, budget: int, measure: Measure) -> list[int]:
         cuts.append(start)
 
 
+class Collate(Protocol):
+    """How examples become a batch."""
+
+    def lengths(self, data: PreparedData) -> Ints:
+        """Tokens of each side of each example as the model gets them [N, sides]."""
+        ...
+
+    def __call__(self, data: PreparedData, rows: Ints) -> Batch:
+        """The batch of some of them; ``example`` [B] says which of the data they are."""
+        ...
+
+
 @dataclass(frozen=True)
 class BatchSettings:
     """How examples become micro-batches; ``plan`` says more.
@@ -125,7 +135,6 @@ class BatchSettings:
         measure: ``tokens``, ``padded`` or ``sentences``.
         seed: of the run.
         shuffle: whether epochs differ.
-        specials: special tokens that collating adds to each side, counted in the budget.
         prefetch: how many micro-batches a thread makes ahead; changes no result.
     """
 
@@ -133,7 +142,6 @@ class BatchSettings:
     measure: Measure = "tokens"
     seed: int = 0
     shuffle: bool = True
-    specials: int = 1
     prefetch: int = 0
 
 
@@ -144,26 +152,16 @@ class BatchSource:
         data: the prepared examples.
         collate: makes the batch of some examples.
         settings: budget, measure, seed.
-        columns: the columns whose lengths count; all of the data's when None.
 
     Raises:
         DataError: an example alone is above the budget; the error names its file and line.
     """
 
-    def __init__(
-        self,
-        data: PreparedData,
-        collate: Collate,
-        settings: BatchSettings,
-        *,
-        columns: Sequence[str] | None = None,
-    ) -> None:
+    def __init__(self, data: PreparedData, collate: Collate, settings: BatchSettings) -> None:
         self.data = data
         self.collate = collate
         self.settings = settings
-        self.lengths: Ints = np.stack(
-            [data.lengths(name) + settings.specials for name in columns or data.columns], axis=1
-        )
+        self.lengths = collate.lengths(data)
         self._plans: dict[int, list[Ints]] = {}
         self._ahead: dict[tuple[int, int], Future[Batch]] = {}
         self._worker: ThreadPoolExecutor | None = None
@@ -191,7 +189,7 @@ class BatchSource:
                 shuffle=settings.shuffle,
             )
         except OverBudgetError as error:
-            origin = self.data.origin(error.number)
+            (origin,) = self.describe(self.collate(self.data, np.array([error.number])))
             raise OverBudgetError(error.number, error.cost, error.budget, origin) from None
 
     def num_micro_batches(self, epoch: int) -> int:

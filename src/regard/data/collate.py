@@ -33,6 +33,10 @@ class Pairs:
     source: str = "source"
     target: str = "target"
 
+    def lengths(self, data: PreparedData) -> Ints:
+        """Tokens of either side, its end token counted [N, 2]."""
+        return np.stack([data.lengths(name) + 1 for name in (self.source, self.target)], axis=1)
+
     def __call__(self, data: PreparedData, rows: Ints) -> dict[str, Tensor]:
         source_ids, source_mask = gather(
             data.column(self.source), rows, after=(self.end_id,), pad_id=self.pad_id

@@ -23,9 +23,9 @@ from typing import IO, Literal
 
 import numpy as np
 
+from regard.data.codecs import Codec, CodecError
 from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, PreparedData
 from regard.data.readers import Example, Source, display_name
-from regard.data.tokenizers import Tokenizer
 from regard.errors import DataError
 from regard.files import sync_directory, sync_file
 
@@ -51,21 +51,24 @@ class PrepareSettings:
 
 def prepare(
     source: Source,
-    tokenizers: Mapping[str, Tokenizer],
+    codecs: Mapping[str, Codec],
     *,
     cache: str | Path,
+    fields: Mapping[str, str] | None = None,
     settings: PrepareSettings | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> PreparedData:
     """The source's examples as ids: from the cache, or written there first.
 
-    Memory stays bounded by a few thousand examples. An example of which a side is empty is
-    dropped and counted; ``PreparedData.dropped`` has the counts by reason.
+    Memory stays bounded by a few thousand examples. An example of which a side is empty, where its
+    codec takes no empty text, is dropped and counted; ``PreparedData.dropped`` has the counts by
+    reason.
 
     Args:
         source: what yields the examples.
-        tokenizers: of each column; its columns become the data's.
+        codecs: of each column; its columns become the data's.
         cache: directory of prepared data; made where it is missing.
+        fields: the source's column that a column is made of, where its name is another.
         settings: which examples go in.
         progress: called with the number of examples read, now and then, when there is work.
 
@@ -75,7 +78,8 @@ def prepare(
     """
     settings = settings or PrepareSettings()
     names = [display_name(path) for path in source.files]
-    key = cache_key(source, tokenizers, settings)
+    plan = _Plan(source, dict(codecs), dict(fields or {}), settings)
+    key = cache_key(source, codecs, settings, fields)
     root = Path(cache)
     entry = root / key
     if (found := _opened(entry, names)) is not None:
@@ -88,7 +92,7 @@ def prepare(
         try:
             shutil.rmtree(entry, ignore_errors=True)  # damaged, if it is there at all
             draft.mkdir()
-            _write(draft, key, source, tokenizers, settings, progress)
+            _write(draft, key, plan, progress)
             draft.rename(entry)
             sync_directory(root)
         except OSError as error:
@@ -98,16 +102,35 @@ def prepare(
     return PreparedData.open(entry, files=names)
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """What `prepare` was asked for."""
+
+    source: Source
+    codecs: dict[str, Codec]
+    fields: dict[str, str]
+    settings: PrepareSettings
+
+    def places(self) -> dict[str, int]:
+        """Where in an example the text of each column stands."""
+        columns = self.source.columns
+        return {name: columns.index(self.fields.get(name, name)) for name in self.codecs}
+
+
 def cache_key(
-    source: Source, tokenizers: Mapping[str, Tokenizer], settings: PrepareSettings
+    source: Source,
+    codecs: Mapping[str, Codec],
+    settings: PrepareSettings,
+    fields: Mapping[str, str] | None = None,
 ) -> str:
     """What decides the ids, as 32 hexadecimal digits: content, not names or times of files."""
     content = {
         "format": FORMAT,
         "files": [_digest(path) for path in source.files],
         "source": dict(source.identity),
-        "tokenizers": {name: tokenizer.fingerprint for name, tokenizer in tokenizers.items()},
+        "tokenizers": {name: codec.fingerprint for name, codec in codecs.items()},
         "settings": asdict(settings),
+        **({"fields": dict(fields)} if fields else {}),
     }
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
@@ -131,17 +154,16 @@ def _opened(entry: Path, names: Sequence[str]) -> PreparedData | None:
 def _write(
     draft: Path,
     key: str,
-    source: Source,
-    tokenizers: Mapping[str, Tokenizer],
-    settings: PrepareSettings,
+    plan: _Plan,
     progress: Callable[[int], None] | None,
 ) -> None:
+    source = plan.source
     with contextlib.ExitStack() as stack:
-        writer = _Writer(draft, tokenizers, stack)
+        writer = _Writer(draft, plan, stack)
         read = 0
         for chunk in _chunks(source):
             read += len(chunk)
-            writer.add(chunk, source, settings)
+            writer.add(chunk)
             if progress is not None:
                 progress(read)
         if not writer.examples:
@@ -172,42 +194,42 @@ def _write(
 class _Writer:
     """Appends ids, offsets and lines to the files of a draft."""
 
-    def __init__(
-        self, draft: Path, tokenizers: Mapping[str, Tokenizer], stack: contextlib.ExitStack
-    ) -> None:
-        self.tokenizers = dict(tokenizers)
+    def __init__(self, draft: Path, plan: _Plan, stack: contextlib.ExitStack) -> None:
+        self.codecs, self.settings, self.places = plan.codecs, plan.settings, plan.places()
         self.examples = 0
         self.dropped: Counter[str] = Counter()
         self.starts: list[tuple[int, str]] = []
-        self.totals = dict.fromkeys(tokenizers, 0)
+        self.totals = dict.fromkeys(self.codecs, 0)
         self.dtypes = {
-            name: np.dtype("<u2" if tokenizer.vocab_size <= 1 << 16 else "<u4")
-            for name, tokenizer in tokenizers.items()
+            name: np.dtype("<u2" if codec.vocab_size <= 1 << 16 else "<u4")
+            for name, codec in self.codecs.items()
+        }
+        self.filled = {
+            name for name, codec in self.codecs.items() if not getattr(codec, "takes_empty", False)
         }
 
         def create(name: str) -> IO[bytes]:
             return stack.enter_context((draft / name).open("wb"))
 
         self.lines = create(LINES)
-        self.ids = {name: create(f"{name}.ids") for name in tokenizers}
-        self.offsets = {name: create(f"{name}.offsets") for name in tokenizers}
+        self.ids = {name: create(f"{name}.ids") for name in self.codecs}
+        self.offsets = {name: create(f"{name}.offsets") for name in self.codecs}
         for file in self.offsets.values():
             file.write(np.zeros(1, dtype=PLACE).tobytes())
 
-    def add(self, chunk: Sequence[Example], source: Source, settings: PrepareSettings) -> None:
+    def add(self, chunk: Sequence[Example]) -> None:
         """Encode some examples and append those that go in."""
-        places = {name: source.columns.index(name) for name in self.tokenizers}
-        kept = [e for e in chunk if all(e.fields[i].strip() for i in places.values())]
+        places, settings = self.places, self.settings
+        kept = [e for e in chunk if all(e.fields[places[name]].strip() for name in self.filled)]
         rows = {
-            name: tokenizer.encode_batch([example.fields[places[name]] for example in kept])
-            for name, tokenizer in self.tokenizers.items()
+            name: self._encode(codec, kept, places[name]) for name, codec in self.codecs.items()
         }
         self.dropped[EMPTY] += len(chunk) - len(kept)
         limit = settings.max_length if settings.too_long != "keep" else None
         chosen = []
         for n, example in enumerate(kept):
             sizes = [len(column[n]) for column in rows.values()]
-            if min(sizes) == 0:
+            if not all(rows[name][n] for name in self.filled):
                 self.dropped[EMPTY] += 1
             elif limit is None or max(sizes) <= limit:
                 chosen.append(n)
@@ -223,6 +245,14 @@ class _Writer:
         self._append(
             [kept[n] for n in chosen], {c: [r[n] for n in chosen] for c, r in rows.items()}
         )
+
+    @staticmethod
+    def _encode(codec: Codec, examples: Sequence[Example], place: int) -> list[list[int]]:
+        try:
+            return codec.encode_batch([example.fields[place] for example in examples])
+        except CodecError as error:
+            where = examples[error.number].origin
+            raise DataError(error.what, where=where, hint=error.hint) from None
 
     def _append(self, examples: Sequence[Example], rows: Mapping[str, list[list[int]]]) -> None:
         for n, example in enumerate(examples):
@@ -242,7 +272,7 @@ class _Writer:
         """The columns' part of the index."""
         return {
             name: {"dtype": self.dtypes[name].str, "tokens": self.totals[name]}
-            for name in self.tokenizers
+            for name in self.codecs
         }
 
 

@@ -26,6 +26,9 @@ _TABLES = {
 }
 _SLICES = {"queries": "query", "keys": "key", "values": "value"}
 _POOLER = {"pooler.linear": "pooler.dense"}
+_FOLLOWS = {"head.next_sentence": "cls.seq_relationship"}
+POOLER = tuple(pairs({"pooler.dense": ""}))
+"""A summary's tensors, in files whose architecture reads none."""
 _MASKED = {
     "head.hidden": "cls.predictions.transform.dense",
     "head.norm": "cls.predictions.transform.LayerNorm",
@@ -40,6 +43,7 @@ CHOOSING = {
 ENDINGS = {
     "Model": "none",
     "ForMaskedLM": "masked_lm",
+    "ForPreTraining": "masked_lm",
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "tokens",
     "ForQuestionAnswering": "span",
@@ -59,7 +63,7 @@ def body(config: Any) -> list[Entry]:
 
 def table(config: Any) -> Table:
     """Which tensor is which."""
-    modules = {**_POOLER, **CHOOSING.get(config.head.kind, _MASKED)}
+    modules = {**_POOLER, **_FOLLOWS, **CHOOSING.get(config.head.kind, _MASKED)}
     heads = {"head.bias": "cls.predictions.bias", **pairs(modules)}
     return [*body(config), *(Entry(ours, theirs) for ours, theirs in heads.items())]
 
@@ -107,25 +111,30 @@ def read_body(given: Settings, activation: str) -> dict[str, Any]:
     }
 
 
-def read_head(given: Settings, activation: str, dropout: float) -> Any:
+def read_head(given: Settings, activation: str) -> Any:
     """Our settings of the head that the architecture's name says."""
     kind = next(kind for end, kind in ENDINGS.items() if given.architecture.endswith(end))
-    own = given.take("classifier_dropout", None)
+    given.ignore(["classifier_dropout"])  # in training; here it is that of the layers
     if kind == "masked_lm":
-        return {"kind": kind, "activation": activation}
+        follows = given.architecture.endswith("ForPreTraining")
+        return {"kind": kind, "activation": activation, "next_sentence": follows}
+    if kind == "none" and given.holds(POOLER[0]):
+        return "pooled"
     if kind not in ("classification", "tokens"):
         return kind
     labels = given.take("id2label", None)
-    classes = given.take("num_labels", 2) if labels is None else len(labels)
-    return {"kind": kind, "num_classes": classes, "dropout": dropout if own is None else own}
+    return {
+        "kind": kind,
+        "num_classes": given.take("num_labels", 2) if labels is None else len(labels),
+    }
 
 
 def read(given: Settings) -> dict[str, Any]:
     """Our settings."""
     activation = given.translate("hidden_act", ACTIVATIONS, "gelu")
     ours = read_body(given, activation)
-    head = read_head(given, activation, ours["layer"]["dropout"])
-    return {**ours, "pooler": given.holds("pooler.dense.weight"), "head": head}
+    head = read_head(given, activation)
+    return {**ours, "pooler": given.holds(POOLER[0]), "head": head}
 
 
 def write(config: BERTConfig) -> dict[str, Any]:
@@ -150,6 +159,11 @@ def write(config: BERTConfig) -> dict[str, Any]:
 
 def ending_of(config: BERTConfig) -> str:
     """How the architecture's name ends."""
+    if config.head.kind == "pooled":
+        return "Model"
+    _, options = config.head.resolve()
+    if getattr(options, "next_sentence", False):
+        return "ForPreTraining"
     return inverse(ENDINGS)[config.head.kind]
 
 
@@ -160,7 +174,7 @@ def write_labels(config: BERTConfig) -> dict[str, Any]:
     _, options = config.head.resolve()
     labels = {str(i): f"LABEL_{i}" for i in range(options.num_classes)}
     ids = {label: int(i) for i, label in labels.items()}
-    return {"id2label": labels, "label2id": ids, "classifier_dropout": options.dropout}
+    return {"id2label": labels, "label2id": ids}
 
 
 FORMAT = Format(
@@ -175,5 +189,9 @@ FORMAT = Format(
     table=table,
     tied=tied,
     ignored=("embeddings.position_ids",),
-    unused=("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
+    unused={
+        "BertForMaskedLM": (*pairs(dict.fromkeys(_FOLLOWS.values(), "")), *POOLER),
+        "BertForTokenClassification": POOLER,
+        "BertForQuestionAnswering": POOLER,
+    },
 )

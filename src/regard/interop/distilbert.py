@@ -52,9 +52,8 @@ def read(given: Settings) -> dict[str, Any]:
     """Our settings."""
     given.expect(chunk_size_feed_forward=0, pruned_heads=(None, {}), tie_word_embeddings=True)
     # How tables were drawn at first, and dropouts of heads that have their own here.
-    given.ignore(["sinusoidal_pos_embds", "qa_dropout", "tie_weights_"])
+    given.ignore(["sinusoidal_pos_embds", "qa_dropout", "seq_classif_dropout", "tie_weights_"])
     activation = given.translate("activation", ACTIVATIONS, "gelu")
-    chosen = given.take("seq_classif_dropout", 0.2)
     dropout = given.take("dropout", 0.1)
     return {
         "vocab_size": given.take("vocab_size", 30522),
@@ -77,7 +76,7 @@ def read(given: Settings) -> dict[str, Any]:
                 "dropout": 0.0,
             },
         },
-        "head": bert.read_head(given, activation, chosen),
+        "head": bert.read_head(given, activation),
     }
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ from regard.interop.settings import Settings
 from regard.interop.slots import empty, fill, matches
 from regard.nn.attention import AttentionSpec
 from regard.recipe.layers import flatten
+from regard.registry import Family
 from regard.spec import KindSpec, build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -93,7 +94,7 @@ def read_directory(directory: Path) -> Found:
         for older, newer in _OLDER.items():
             key = key.removesuffix(older) + newer if key.endswith(older) else key
         tensors[key.removeprefix(prefix)] = tensor
-    left_out = tuple(key for key in tensors if key in form.unused)
+    left_out = tuple(key for key in tensors if key in form.unused.get(architecture, ()))
     tensors = {
         key: tensor
         for key, tensor in tensors.items()
@@ -137,7 +138,8 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
     Raises:
         InputError: none can.
     """
-    wanted, faults = _spelled_out(config), []
+    faults = []
+    wanted = _spelled_out(registry.family(family), config)
     for name in registry.names("formats"):
         form: Format = registry.kind("formats", name)
         if form.family != family:
@@ -148,7 +150,7 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
             written = {"model_type": name, **form.write(config)}
             architecture = _architecture(form, written, name)
             settings = Settings(written, name, architecture=architecture, tensors=tensors)
-            made = _spelled_out(_config(form, settings))
+            made = _spelled_out(registry.family(family), _config(form, settings))
         except (RegardError, AttributeError, KeyError) as error:
             faults.append(f"{name}: {error}")
             continue
@@ -164,7 +166,7 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
     )
 
 
-def _spelled_out(config: Any) -> dict[str, Any]:
+def _spelled_out(family: Family, config: Any) -> dict[str, Any]:
     """Settings by dotted key, those said by others too: two configs of one model are equal."""
 
     def spell(part: Any) -> Any:
@@ -181,6 +183,8 @@ def _spelled_out(config: Any) -> dict[str, Any]:
         return part
 
     found = flatten(spell(config))
+    if "pooler" in found:  # heads that read no summary have none
+        found["pooler"] = cast(Any, on_meta(family, config)).pooler is not None
     if "target_vocab_size" in found:
         found["target_vocab_size"] = config.target_vocabulary
     return found

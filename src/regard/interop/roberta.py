@@ -42,13 +42,13 @@ def read(given: Settings) -> dict[str, Any]:
     offset = given.take("pad_token_id", 1) + 1
     activation = given.translate("hidden_act", ACTIVATIONS, "gelu")
     ours = bert.read_body(given, activation)
-    head = bert.read_head(given, "gelu", ours["layer"]["dropout"])
+    head = bert.read_head(given, "gelu")
     classes = isinstance(head, dict) and head["kind"] == "classification"
     return {
         **ours,
         "max_positions": ours["max_positions"] - offset,
         "positions": {"kind": "learned", "offset": offset},
-        "pooler": classes or given.holds("pooler.dense.weight"),
+        "pooler": classes or given.holds(bert.POOLER[0]),
         "head": head,
     }
 
@@ -71,10 +71,16 @@ FORMAT = Format(
     architectures={
         name.replace("Bert", "Roberta"): prefix.replace("bert", "roberta")
         for name, prefix in bert.FORMAT.architectures.items()
+        if name != "BertForPreTraining"
     },
     read=read,
     write=write,
     table=table,
     tied=tied,
     ignored=("embeddings.position_ids",),
+    unused={
+        "RobertaForMaskedLM": bert.POOLER,
+        "RobertaForTokenClassification": bert.POOLER,
+        "RobertaForQuestionAnswering": bert.POOLER,
+    },
 )

@@ -28,7 +28,7 @@ class Predictor(Protocol):
         """The trained module."""
         ...
 
-    def look_inputs(self, text: str, target: str | None = None) -> Mapping[str, Any]:
+    def look_inputs(self, text: Any, target: str | None = None) -> Mapping[str, Any]:
         """One example, ready for the model.
 
         Returns:
@@ -114,7 +114,7 @@ class Picture:
 
 def look(
     model: nn.Module | Predictor,
-    text: str | None = None,
+    text: str | tuple[str, ...] | None = None,
     *,
     target: str | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -129,7 +129,7 @@ def look(
 
     Args:
         model: what `regard.load` gives, or a module.
-        text: the example, for an opened run.
+        text: the example, for an opened run; a tuple where it reads pairs.
         target: the right answer; each head is then switched off in turn to tell what it is worth.
         inputs, tokens, labels: for a module; see `regard.look.trace`.
         positions: draw the position encoding too.
@@ -151,13 +151,15 @@ def look(
             found["inputs"],
             found["tokens"],
             labels=found.get("labels"),
+            logits=found.get("logits"),
             predicts=found.get("predicts", ()),
             importance=target is not None and not rollout,
         )
         if rollout:
             result = rolled(result)
         answer = str(found.get("target", target) or "")
-        return Picture(result, text, answer, own=target is None, positions=drawn)
+        read = text if isinstance(text, str) else " | ".join(text)
+        return Picture(result, read, answer, own=target is None, positions=drawn)
     if inputs is None or tokens is None:
         if not positions:
             raise InputError("a module needs inputs, and tokens to name them by")

@@ -9,10 +9,10 @@ model used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from regard.nn.attention import Attention, AttentionContext
 from regard.nn.modes import evaluating
 
 Kind = Literal["self", "cross"]
+Logits = Callable[[Any], Tensor]
 
 IGNORED = -100
 """A label that does not count."""
@@ -148,6 +149,7 @@ def trace(
     tokens: Mapping[str, Sequence[str]],
     *,
     labels: Tensor | None = None,
+    logits: Logits | None = None,
     predicts: Sequence[str] = (),
     importance: bool = False,
 ) -> Trace:
@@ -158,6 +160,8 @@ def trace(
         inputs: its keyword arguments, tensors [1, …].
         tokens: what to call the tokens that each stack reads, by the stack's name.
         labels: [1, T], the right answers to the model's logits (-100 = does not count).
+        logits: what of the model's outputs the labels answer to, [1, T, C]; by default the
+            outputs, or the first of several.
         predicts: what to call the labels.
         importance: switch each head off in turn and note the rise of the loss.
 
@@ -170,14 +174,14 @@ def trace(
     for name, value in inputs.items():
         if isinstance(value, Tensor) and value.ndim > 0 and len(value) != 1:
             raise InputError(f"a picture shows one example, {name} holds {len(value)}")
+    run = _Pass(model, inputs, labels, logits or _first)
     with evaluating(model), torch.no_grad():
-        seen, loss = _run(model, inputs, labels)
+        seen, loss = _run(run)
         layers = [_layer(name, index, *parts) for name, index, *parts in _named(model, seen)]
         if importance:
             assert loss is not None
-            assert labels is not None
             layers = [
-                replace(layer, importance=_importance(model, module, inputs, labels, loss))
+                replace(layer, importance=_importance(run, module, loss))
                 for layer, (module, _, _) in zip(layers, seen, strict=True)
             ]
     named = {stack: tuple(words) for stack, words in tokens.items()}
@@ -190,9 +194,28 @@ def trace(
 Seen = tuple[Attention, Tensor, Tensor]
 
 
-def _run(
-    model: nn.Module, inputs: Mapping[str, Any], labels: Tensor | None
-) -> tuple[list[Seen], float | None]:
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """A forward pass over one example, and how its loss is made."""
+
+    model: nn.Module
+    inputs: Mapping[str, Any]
+    labels: Tensor | None
+    logits: Logits
+
+    def loss(self) -> float | None:
+        outputs = self.model(**self.inputs)
+        if self.labels is None:
+            return None
+        logits = self.logits(outputs).flatten(0, -2).float()  # [T, C]
+        return float(F.cross_entropy(logits, self.labels.flatten(), ignore_index=IGNORED))
+
+
+def _first(outputs: Any) -> Tensor:
+    return outputs if isinstance(outputs, Tensor) else cast(Tensor, outputs[0])
+
+
+def _run(run: _Pass) -> tuple[list[Seen], float | None]:
     """One pass: each attention with its weights [H, Tq, Tk] and visible table [Tq, Tk]."""
     contexts: list[AttentionContext] = []
     seen: list[Seen] = []
@@ -210,33 +233,23 @@ def _run(
             visible = allowed[0, 0].cpu().expand_as(visible)
         seen.append((module, heads, visible))
 
-    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    attentions = [module for module in run.model.modules() if isinstance(module, Attention)]
     hooks = [module.register_forward_pre_hook(note, with_kwargs=True) for module in attentions]
     try:
         with kernels.watch(keep):
-            loss = _loss(model, inputs, labels)
+            loss = run.loss()
     finally:
         for hook in hooks:
             hook.remove()
     return seen, loss
 
 
-def _loss(model: nn.Module, inputs: Mapping[str, Any], labels: Tensor | None) -> float | None:
-    outputs = model(**inputs)
-    if labels is None:
-        return None
-    logits = outputs.flatten(0, -2).float()  # [T, V]
-    return float(F.cross_entropy(logits, labels.flatten(), ignore_index=IGNORED))
-
-
-def _importance(
-    model: nn.Module, module: Attention, inputs: Mapping[str, Any], labels: Tensor, loss: float
-) -> Tensor:
+def _importance(run: _Pass, module: Attention, loss: float) -> Tensor:
     """How much the loss rises without each head [H]."""
     rises = []
     for head in range(module.spec.num_heads):
         with kernels.switch_off(module, [head]):
-            without = _loss(model, inputs, labels)
+            without = run.loss()
         assert without is not None
         rises.append(without - loss)
     return torch.tensor(rises)

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from regard.errors import DataError
 
@@ -78,7 +79,7 @@ class Comparison:
         return self.p_value < level
 
 
-def check_sizes(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+def check_sizes(hypotheses: Sequence[Any], references: Sequence[Any]) -> None:
     """Refuse corpora that do not belong together.
 
     Raises:
@@ -89,7 +90,7 @@ def check_sizes(hypotheses: Sequence[str], references: Sequence[str]) -> None:
             f"{len(hypotheses):,} hypotheses for {len(references):,} references",
             hint="hypothesis n must belong to reference n",
         )
-    if not hypotheses:
+    if not len(hypotheses):
         raise DataError("there is nothing to score")
 
 

@@ -20,7 +20,7 @@ from regard.nn.body import Body
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import EncoderHeadSpec, HeadSize, Pooler, make_head
 from regard.nn.init import init_normal
-from regard.nn.masks import Rule, as_rule
+from regard.nn.masks import Padding, Rule, as_rule
 from regard.nn.positions.scheme import PositionSpec
 from regard.nn.stack import LayerSpec, Stack, StackSpec
 from regard.registry import Family
@@ -71,7 +71,7 @@ class BERTConfig:
         d_model: width of the states.
         num_layers: layers of the one stack.
         num_segments: kinds of segments told apart; 0 = none.
-        pooler: whether a text's first state is made into a summary of it.
+        pooler: whether a text's first state is made into a summary of it, for heads that read one.
         max_positions: tokens of the longest text, special ones included.
         positions: the scheme of the stack.
         embedding, layer: settings of the parts.
@@ -118,9 +118,10 @@ class BERT(nn.Module):
             input_dropout=config.embedding.dropout,
             input_norm=config.layer.norm,
         )
-        self.pooler = Pooler(width) if config.pooler else None
-        size = HeadSize(width, config.vocab_size, config.layer.norm)
-        self.head = make_head(config.head, size, tied_to=self.embedding.weight)
+        size = HeadSize(width, config.vocab_size, config.layer.norm, config.layer.dropout)
+        head = make_head(config.head, size, tied_to=self.embedding.weight)
+        self.pooler = Pooler(width) if config.pooler and head.pools else None
+        self.head = head
         init_normal(self, INIT_STD)
 
     def forward(
@@ -143,7 +144,7 @@ class BERT(nn.Module):
             as the head says; states [B, T, d_model] without one.
         """
         states = self.features(ids, mask=mask, segments=segments, positions=positions)
-        return self.head(states, self.pool(states))
+        return self.head(states, self.pool(states, mask) if self.head.pools else None)
 
     def features(
         self,
@@ -160,9 +161,15 @@ class BERT(nn.Module):
             embedded = embedded + self.segment_embedding(segments)
         return cast(Tensor, self.encoder(embedded, mask=as_rule(mask), positions=positions))
 
-    def pool(self, states: Tensor) -> Tensor:
-        """A summary of each text, [B, d_model], from its first state."""
-        first = states[:, 0]
+    def pool(self, states: Tensor, mask: Tensor | Rule | None = None) -> Tensor:
+        """A summary of each text, [B, d_model], from the state of its first real token."""
+        rule = as_rule(mask)
+        if isinstance(rule, Padding):
+            first = states[
+                torch.arange(len(states), device=states.device), rule.real.int().argmax(1)
+            ]
+        else:
+            first = states[:, 0]
         return first if self.pooler is None else cast(Tensor, self.pooler(first))
 
     @property

@@ -1,5 +1,6 @@
 """Parts: tensors in, tensors out; each usable alone."""
 
+from regard.nn.adapters import LoRA, LoRAOptions, add_adapters, merge_adapters
 from regard.nn.attention import Attention, AttentionContext, AttentionSpec, PatternSpec
 from regard.nn.cache import CACHES, Cache, CopyCache, DecodingState, SharedCache
 from regard.nn.dropout import Dropout
@@ -56,6 +57,8 @@ __all__ = [
     "LayerSpec",
     "Learned",
     "Linear",
+    "LoRA",
+    "LoRAOptions",
     "MaskForm",
     "Memory",
     "NoPositions",
@@ -75,8 +78,10 @@ __all__ = [
     "Stack",
     "StackSpec",
     "TokenEmbedding",
+    "add_adapters",
     "as_rule",
     "make_norm",
+    "merge_adapters",
     "prepare",
     "sinusoids",
 ]

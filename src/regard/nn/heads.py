@@ -1,6 +1,8 @@
 """Heads: what stands on the states and gives answers.
 
-Shapes: states [B, T, d_model] or [R, d_model], logits [..., V], weight [V, d_model].
+Shapes: states [B, T, d_model] or [R, d_model], pooled [B, d_model], logits [..., V] or [..., C],
+weight [V, d_model]. A kind of encoder head is called with states and pooled, and says by ``pools``
+whether it reads the latter.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from regard.nn import backend
 from regard.nn.dropout import Dropout
 from regard.nn.linear import Linear
 from regard.nn.norms import NormSpec, make_norm
-from regard.spec import Fraction, KindSpec, Known, Positive
+from regard.spec import KindSpec, Known, Positive
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,12 @@ class EncoderHeadSpec(KindSpec):
 
 @dataclass(frozen=True)
 class HeadSize:
-    """What a model tells its head."""
+    """What a model tells its head; ``dropout`` is that of its layers."""
 
     d_model: int
     vocab_size: int
     norm: NormSpec
+    dropout: float
 
 
 def make_head(spec: EncoderHeadSpec, size: HeadSize, *, tied_to: nn.Parameter) -> nn.Module:
@@ -91,12 +94,27 @@ class Pooler(nn.Module):
 class NoHead(nn.Module):
     """The states themselves."""
 
+    pools = False
+
     def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
         super().__init__()
 
-    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+    def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor:
         """[B, T, d_model] as it is."""
         return states
+
+
+class PooledHead(nn.Module):
+    """The states and the summary, as a body alone has them."""
+
+    pools = True
+
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+        super().__init__()
+
+    def forward(self, states: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, T, d_model] and [B, d_model] as they are."""
+        return states, pooled
 
 
 @dataclass(frozen=True)
@@ -105,15 +123,18 @@ class MaskedHeadOptions:
 
     Attributes:
         activation: of its hidden layer.
+        next_sentence: whether it also says if one segment follows the other.
     """
 
     activation: Annotated[str, Known("activations")] = "gelu"
+    next_sentence: bool = False
 
 
 class MaskedLanguageModelHead(nn.Module):
     """Logits of the word at each place: a hidden layer, a norm, the embedding's matrix and a bias.
 
-    (Devlin et al., 2019; its reference code.)
+    (Devlin et al., 2019; its reference code.) With ``next_sentence``, called with a summary it has
+    two logits: 0 = the second segment follows the first, 1 = it does not.
     """
 
     Options = MaskedHeadOptions
@@ -125,14 +146,17 @@ class MaskedLanguageModelHead(nn.Module):
         self.norm = make_norm(size.norm, size.d_model)
         self.weight = tied_to
         self.bias = nn.Parameter(torch.zeros(size.vocab_size))
+        self.pools = options.next_sentence
+        self.next_sentence = Linear(size.d_model, 2) if options.next_sentence else None
 
     def transform(self, states: Tensor) -> Tensor:
         """What ``weight`` and ``bias`` make logits of: [..., d_model] → the same."""
         return cast(Tensor, self.norm(self.activation(self.hidden(states))))
 
-    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
-        """[B, T, d_model] → [B, T, V]."""
-        return backend.linear(self.transform(states), self.weight, self.bias)
+    def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+        """[B, T, d_model] → [B, T, V]; with ``next_sentence`` [B, 2] beside it."""
+        logits = backend.linear(self.transform(states), self.weight, self.bias)
+        return logits if self.next_sentence is None else (logits, self.next_sentence(pooled))
 
 
 @dataclass(frozen=True)
@@ -141,21 +165,20 @@ class ClassesOptions:
 
     Attributes:
         num_classes: what it chooses between; the data say it.
-        dropout: of what it reads.
     """
 
     num_classes: Positive = 2
-    dropout: Fraction = 0.1
 
 
 class ClassificationHead(nn.Module):
     """Logits of a text's classes, from its summary."""
 
     Options = ClassesOptions
+    pools = True
 
     def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
         super().__init__()
-        self.dropout = Dropout(options.dropout)
+        self.dropout = Dropout(size.dropout)
         self.linear = Linear(size.d_model, options.num_classes)
 
     def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
@@ -167,13 +190,14 @@ class TokenHead(nn.Module):
     """Logits of each token's classes."""
 
     Options = ClassesOptions
+    pools = False
 
     def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
         super().__init__()
-        self.dropout = Dropout(options.dropout)
+        self.dropout = Dropout(size.dropout)
         self.linear = Linear(size.d_model, options.num_classes)
 
-    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+    def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor:
         """[B, T, d_model] → [B, T, C]."""
         return cast(Tensor, self.linear(self.dropout(states)))
 
@@ -181,10 +205,12 @@ class TokenHead(nn.Module):
 class SpanHead(nn.Module):
     """Logits of a span's first and last token (Devlin et al., 2019, section 4.2)."""
 
+    pools = False
+
     def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
         super().__init__()
         self.linear = Linear(size.d_model, 2)
 
-    def forward(self, states: Tensor, pooled: Tensor) -> Tensor:
+    def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor:
         """[B, T, d_model] → [B, T, 2]."""
         return cast(Tensor, self.linear(states))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from regard import registry
 from regard.errors import RecipeError
@@ -26,8 +27,9 @@ def check_objective(recipe: Recipe) -> None:
             where=recipe.place("objective.kind"),
             hint=f'write objective.kind = "{fits[0]}"' if fits else None,
         )
-    known = [name for name in inspect.signature(kind).parameters if name != "self"]
-    for key in settings.own:
+    known = list(_parameters(kind))
+    smoothing = [] if settings.label_smoothing is None else ["label_smoothing"]
+    for key in [*settings.own, *smoothing]:
         if key not in known:
             near = registry.nearest(key, known)
             raise RecipeError(
@@ -35,6 +37,18 @@ def check_objective(recipe: Recipe) -> None:
                 where=recipe.place(f"objective.{key}"),
                 hint=f"did you mean objective.{near}?" if near else f"known: {', '.join(known)}",
             )
+
+
+def objective_settings(recipe: Recipe) -> dict[str, Any]:
+    """Every setting of the objective, as the recipe has it or as it is by itself."""
+    given = recipe.objective.model_dump(exclude_none=True)
+    parameters = _parameters(registry.kind("objectives", recipe.objective.kind))
+    return {name: given.get(name, one.default) for name, one in parameters.items()}
+
+
+def _parameters(kind: Any) -> Mapping[str, inspect.Parameter]:
+    found = inspect.signature(kind).parameters
+    return {name: one for name, one in found.items() if one.default is not one.empty}
 
 
 def _reads(objective: str) -> str:
@@ -55,11 +69,14 @@ def check_metric(recipe: Recipe) -> None:
                 where=recipe.place(key),
                 hint="give data.valid, or leave it out",
             )
-    terms = getattr(registry.kind("objectives", recipe.objective.kind), "terms", None)
+    objective = registry.kind("objectives", recipe.objective.kind)
+    terms = getattr(objective, "terms", None)
     if terms is None:  # a plug-in that does not say
         return
     watched = {*terms, "perplexity"} if "nll" in terms else {*terms}
-    known = [*sorted(watched), *registry.task(recipe.task).metrics]
+    scores = registry.task(recipe.task).metrics
+    fitting = getattr(objective, "scores", scores)
+    known = [*sorted(watched), *(score for score in scores if score in fitting)]
     if metric not in known:
         near = registry.nearest(metric, known)
         raise RecipeError(
@@ -78,8 +95,14 @@ def check_task(recipe: Recipe) -> None:
         for key in (getattr(recipe.data, split) or Split()).own
         if key not in task.data_keys
     ]
-    tables = [key for key in ("augmentation", "mixture") if getattr(recipe, key) is not None]
-    unread += [key for key in tables if key not in task.uses]
+    given = {
+        "augmentation": recipe.augmentation,
+        "mixture": recipe.mixture,
+        "data.roles": recipe.data.roles,
+        "data.answers": recipe.data.answers,
+        "data.stride": recipe.data.stride,
+    }
+    unread += [key for key, held in given.items() if held is not None and key not in task.uses]
     if unread:
         near = registry.nearest(unread[0].split(".")[-1], (*Split.model_fields, *task.data_keys))
         raise RecipeError(

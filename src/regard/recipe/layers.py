@@ -15,6 +15,9 @@ from regard.spec import STACK_WIDE, merge, nest
 SPLITS = ("train", "valid", "test")
 SPLIT_PATHS = ("source", "target", "file")
 
+WHOLE = (("data", "roles"),)
+"""Tables that a higher layer replaces, not completes."""
+
 Overrides = Iterable[str] | Mapping[str, Any]
 
 
@@ -32,7 +35,7 @@ def overlay(
             result = {key: value for key, value in result.items() if key not in dropped}
     for key, value in upper.items():
         old = result.get(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and (*path, key) not in WHOLE:
             held = old if isinstance(old, Mapping) else {}
             result[key] = overlay(held, value, (*path, key))
         else:

@@ -18,7 +18,12 @@ from pydantic import PrivateAttr, ValidationError
 from regard import registry
 from regard.errors import RecipeError
 from regard.recipe import text as toml
-from regard.recipe.checks import check_metric, check_objective, check_task
+from regard.recipe.checks import (
+    check_metric,
+    check_objective,
+    check_task,
+    objective_settings,
+)
 from regard.recipe.faults import Source, translate
 from regard.recipe.files import read_recipe
 from regard.recipe.layers import (
@@ -30,9 +35,10 @@ from regard.recipe.layers import (
     with_derived_defaults,
 )
 from regard.recipe.sections import RecipeModel, Split
+from regard.recipe.transfer import AdapterSpec, read_adapter, read_freeze
 from regard.spec import build, kinds_of, plain, resolve
 
-OWN_MODEL_KEYS = ("family", "preset", "start_from")
+OWN_MODEL_KEYS = ("family", "preset", "start_from", "freeze", "adapter")
 """Keys of ``model`` that are the recipe's, not the family's."""
 
 NAMED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -146,6 +152,22 @@ class Recipe(RecipeModel):
         """The registry's name of the architecture: the recipe's, or the task's usual one."""
         return str(self.model.get("family") or registry.task(self.task).family)
 
+    @property
+    def adapter(self) -> AdapterSpec | None:
+        """What trains beside weights that do not, if the recipe asks for it."""
+        try:
+            return read_adapter(self.model)
+        except RecipeError as error:
+            raise self._placed(error, ()) from None
+
+    @property
+    def freeze(self) -> list[str]:
+        """Names or patterns of the parts of the model that do not train."""
+        try:
+            return read_freeze(self.model)
+        except RecipeError as error:
+            raise self._placed(error, ()) from None
+
     def data_of(self, split: str) -> Split:
         """The data of ``train``, ``valid`` or ``test``.
 
@@ -169,6 +191,7 @@ class Recipe(RecipeModel):
             RecipeError: naming the file, line and key of what is wrong.
         """
         self.trial_config()
+        _ = self.adapter, self.freeze
         check_objective(self)
         check_task(self)
         check_metric(self)
@@ -225,8 +248,11 @@ class Recipe(RecipeModel):
         check_task(self)
         config = self.model_config_for(decided)
         kept = {key: self.model[key] for key in OWN_MODEL_KEYS if key in self.model}
+        if self.adapter is not None:
+            kept["adapter"] = self.adapter.in_full()
         model = {"family": self.family, **kept, **plain(config)}
-        made = self.model_copy(update={"model": model})
+        objective = self.objective.model_copy(update=objective_settings(self))
+        made = self.model_copy(update={"model": model, "objective": objective})
         made._settled = True
         return made
 
@@ -244,6 +270,7 @@ class Recipe(RecipeModel):
             config: of the model.
         """
         named = [*((group, name) for group, _, name in self._names()), *kinds_of(config)]
+        named += kinds_of(self.adapter)
         found = {pair: registry.plugin(*pair) for pair in dict.fromkeys(named)}
         return {f"{group}.{name}": of for (group, name), of in found.items() if of is not None}
 
@@ -275,10 +302,11 @@ class Recipe(RecipeModel):
     # Stage two
 
     def _stand_in(self) -> dict[str, Any]:
-        """A vocabulary for a config that is only checked."""
+        """What the data decide, for a config that is only checked."""
         config = registry.family(self.family).config
-        names = {found.name for found in dataclasses.fields(config)}
-        return {} if "vocab_size" in self.model or "vocab_size" not in names else {"vocab_size": 8}
+        names = {found.name for found in dataclasses.fields(config)} - self.model.keys()
+        given = registry.task(self.task).stand_in
+        return {key: value for key, value in given.items() if key in names}
 
     def _base_settings(self, family: registry.Family) -> Mapping[str, Any]:
         """The settings of the preset, or of the run that this one starts from."""

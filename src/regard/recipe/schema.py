@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from regard import registry
 from regard.recipe.sections import RecipeModel
+from regard.recipe.transfer import AdapterSpec
 from regard.spec import STACK_WIDE, KindSpec, plain
 
 Schema = dict[str, Any]
@@ -45,6 +46,15 @@ def _family(name: str) -> Schema:
         "family": {"const": name, "description": "the architecture"},
         "preset": {"enum": list(family.presets), "description": "a published size to start from"},
         "start_from": {"type": "string", "description": "a run whose weights this one starts with"},
+        "freeze": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "parts that do not train: their names, or patterns",
+        },
+        "adapter": {
+            **_kinds(AdapterSpec),
+            "description": "train this beside the weights of start_from, which stay as they are",
+        },
     }
     if family.stacks:
         stack = schema["properties"][family.stacks[0]]["properties"]
@@ -163,7 +173,8 @@ def _joined(families: Iterable[Schema], definitions: Schema, prefix: str) -> Ite
 
 
 def _choices(schema: Schema) -> list[Any]:
-    return [schema["const"]] if "const" in schema else list(schema.get("enum", []))
+    # Joined ones have both: the first family's own, and all.
+    return list(schema.get("enum", [schema["const"]] if "const" in schema else []))
 
 
 def _options(schema: Schema, prefix: str) -> Iterator[tuple[str, Schema]]:

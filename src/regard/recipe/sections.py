@@ -86,8 +86,21 @@ class Data(Section):
     max_length: Positive = Field(
         256, description="tokens of the longest text trained on; longer pairs are left out, counted"
     )
+    stride: Positive | None = Field(
+        None,
+        description="question-answering: tokens between the beginnings of a long text's windows; "
+        "default: 128",
+    )
     cache: str | None = Field(
         None, description="directory of prepared data, shared by runs; default: inside the run"
+    )
+    roles: dict[str, str] | None = Field(
+        None,
+        description="dialogue: the marker before each role's turns; default: "
+        '{ user = "<|user|>", assistant = "<|assistant|>" }',
+    )
+    answers: str | None = Field(
+        None, description="dialogue: the role whose turns the model learns; default: assistant"
     )
 
 
@@ -115,8 +128,10 @@ class Objective(Open):
     """What is minimised."""
 
     kind: str = Field("cross_entropy", description="which loss")
-    label_smoothing: Fraction = Field(
-        0.1, description="probability spread over all tokens (paper, section 5.4)"
+    label_smoothing: Fraction | None = Field(
+        None,
+        description="probability spread over all answers (paper, section 5.4); default: 0.1 for "
+        "cross_entropy, else 0",
     )
 
 

@@ -43,7 +43,7 @@ class Generator:
 
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
-        return f"<Generator: {type(self.model).__name__}, {parameters:,} parameters>"
+        return f"<{type(self).__name__}: {type(self.model).__name__}, {parameters:,} parameters>"
 
     @overload
     def generate(
@@ -90,20 +90,25 @@ class Generator:
             InputError: the prompt is longer than the model reads.
         """
         spec = with_options(self.decoding, options)
-        if max_new_tokens < 1:
-            raise InputError(f"max_new_tokens is {max_new_tokens}, not at least 1")
-        ids = self._prompt(prompt)
+        return self._written(self._prompt(prompt), spec, max_new_tokens, prompt, stream=stream)
+
+    def _written(
+        self, ids: list[int], spec: DecodingSpec, count: int, before: str = "", *, stream: bool
+    ) -> Any:
+        """What comes after ids, as `generate` gives it, with the text before it."""
+        if count < 1:
+            raise InputError(f"max_new_tokens is {count}, not at least 1")
         if stream:
             check_streamable(spec, 1)
-            return self._pieces(ids, spec, max_new_tokens)
+            return self._pieces(ids, spec, count)
         if spec.strategy == "beam" or spec.width > 1:
             tokens = self.tokenizer.tokens
             texts = [
-                Hypothesis(prompt + self._after(ids, one.tokens), one.score, tokens(one.tokens))
-                for one in self._search(ids, spec, max_new_tokens)
+                Hypothesis(before + self._after(ids, one.tokens), one.score, tokens(one.tokens))
+                for one in self._search(ids, spec, count)
             ]
             return texts if spec.nbest > 1 else texts[0].text
-        return prompt + "".join(self._pieces(ids, spec, max_new_tokens))
+        return before + "".join(self._pieces(ids, spec, count))
 
     def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
         """A text as the model reads it, for `regard.look.look`.
@@ -121,11 +126,9 @@ class Generator:
         """
         if not self.tokenizer.encode(text):
             raise InputError("there is nothing to look at in an empty text")
-        ids = self._prompt(text)
-        answer = target
-        if answer is None:
-            room = min(LOOKED, self._longest - len(ids))
-            answer = self.generate(text, strategy="greedy", max_new_tokens=room)[len(text) :]
+        ids = self._read(text)
+        room = min(LOOKED, self._longest - len(ids))
+        answer = self._goes_on(text, room) if target is None else target
         whole = [*ids, *self.tokenizer.encode(answer)]
         if len(whole) > self._longest + 1:
             raise InputError(
@@ -141,6 +144,18 @@ class Generator:
             "predicts": self.tokenizer.tokens(whole[1:]),
             "target": answer,
         }
+
+    def _read(self, text: str) -> list[int]:
+        """What the model reads of a text that is looked at."""
+        return self._prompt(text)
+
+    def _goes_on(self, text: str, room: int) -> str:
+        """What the model makes of it."""
+        return self.generate(text, strategy="greedy", max_new_tokens=room)[len(text) :]
+
+    def _barred(self) -> set[int]:
+        """Tokens that are never written."""
+        return {self.tokenizer.start_id, self.tokenizer.pad_id} - {self.tokenizer.end_id}
 
     @property
     def _longest(self) -> int:
@@ -202,13 +217,11 @@ class Generator:
         device = next(self.model.parameters()).device
         with torch.inference_mode():
             state = cast(Any, self.model).start(1, width=spec.width)
-        tokenizer = self.tokenizer
-        barred = {tokenizer.start_id, tokenizer.pad_id} - {tokenizer.end_id}
         request = Request(
-            end_id=tokenizer.end_id,
+            end_id=self.tokenizer.end_id,
             limits=[wanted],
             prefixes=[[]],
             indices=[done],
-            forbidden=tuple(sorted(barred)),
+            forbidden=tuple(sorted(self._barred())),
         )
         return self.model, state, torch.tensor([ids], device=device), spec, request

@@ -34,12 +34,12 @@ class Examples:
     """Inputs with what is right, as a reader has them.
 
     Attributes:
-        sources, references: texts.
+        sources, references: texts, or what else the task's inputs and answers are.
         origins: where each stands, ``file:line``.
     """
 
-    sources: Sequence[str]
-    references: Sequence[str]
+    sources: Sequence[Any]
+    references: Sequence[Any]
     origins: Sequence[str]
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class Evaluation:
 
     scores: Mapping[str, Score]
     samples: Sequence[Sample] = ()
-    outputs: Sequence[str] = ()
+    outputs: Sequence[Any] = ()
     seconds: float = 0.0
 
 
@@ -121,7 +121,9 @@ class Task(Protocol):
         data_keys: keys of a split that only this task reads.
         verb: of the command line that uses a trained model.
         batches: of which form; objectives say by ``reads`` which they take.
-        uses: which of the recipe's tables ``augmentation`` and ``mixture`` it reads.
+        stand_in: settings of the model that the data decide, as long as there are none.
+        uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
+            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``.
     """
 
     name: ClassVar[str]
@@ -130,6 +132,7 @@ class Task(Protocol):
     verb: ClassVar[str]
     batches: ClassVar[str] = "pairs"
     data_keys: ClassVar[tuple[str, ...]] = ()
+    stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8}
     uses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, recipe: Recipe) -> None: ...

@@ -6,9 +6,11 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from regard import registry
 from regard.data import PreparedData, Tokenizer, load_tokenizer, train_tokenizer
 from regard.recipe import Recipe
 
@@ -28,8 +30,8 @@ def stored(recipe: Recipe, run: Path, names: Sequence[str] = (TOKENIZER,)) -> li
     return [load_tokenizer(run / name) for name in names if (run / name).exists()]
 
 
-def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
-    """A tokenizer as the recipe wants it, learned from these texts."""
+def learned(recipe: Recipe, texts: Iterable[str], extra: Sequence[str] = ()) -> Tokenizer:
+    """A tokenizer as the recipe wants it, learned from these texts, with extra special entries."""
     settings = recipe.tokenizer
     return train_tokenizer(
         settings.kind,
@@ -37,7 +39,16 @@ def learned(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
         vocab_size=settings.vocab_size,
         lowercase=settings.lowercase,
         continuation=settings.continuation or None,
+        extra=extra,
     )
+
+
+def objective_of(recipe: Recipe) -> Any:
+    """The recipe's loss; what it does not say is the objective's own default."""
+    settings = recipe.objective
+    smoothing = settings.label_smoothing
+    given = {} if smoothing is None else {"label_smoothing": smoothing}
+    return registry.kind("objectives", settings.kind)(**given, **settings.own)
 
 
 def digest(data: PreparedData) -> str:

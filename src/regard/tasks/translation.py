@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from regard import corpora, registry
+from regard import corpora
 from regard.data import (
     BatchSettings,
     BatchSource,
@@ -37,7 +37,7 @@ from regard.errors import DataError, RunError
 from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
 from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
-from regard.tasks.text import TOKENIZER, digest, learned, stored
+from regard.tasks.text import TOKENIZER, digest, learned, objective_of, stored
 from regard.tasks.translator import Translator
 
 COLUMNS = ("source", "target")
@@ -98,9 +98,7 @@ class Translation(Task):
 
     def objective(self) -> Any:
         """Cross-entropy with the recipe's label smoothing, unless it names another."""
-        settings = self.recipe.objective
-        kind = registry.kind("objectives", settings.kind)
-        return kind(label_smoothing=settings.label_smoothing, **settings.own)
+        return objective_of(self.recipe)
 
     def _text(self, split: str) -> Source:
         described = self.recipe.data_of(split)

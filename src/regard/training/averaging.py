@@ -12,13 +12,13 @@ from torch import Tensor
 
 from regard.errors import CheckpointError
 from regard.training import foreach
-from regard.training.checkpoints import WEIGHTS, Checkpoint
+from regard.training.checkpoints import BASE, WEIGHTS, Checkpoint
 
 
 def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict[str, Tensor]:
     """The mean of the weights of several checkpoints, summed in float64, in their own dtype.
 
-    One tensor at a time is held beside the result.
+    One tensor at a time is held beside the result. What does not train is the same in all of them.
 
     Raises:
         CheckpointError: they hold other tensors than each other.
@@ -42,7 +42,9 @@ def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict
             for file in opened[1:]:
                 total += file.get_tensor(key)
             result[key] = (total / len(opened)).to(first.dtype)
-    return result
+    base = checkpoints[0].base
+    kept = base.tensors(BASE) if name == WEIGHTS and base.path.exists() else {}
+    return {**kept, **result}
 
 
 class MovingAverage:

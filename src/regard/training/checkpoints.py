@@ -1,7 +1,8 @@
 """Checkpoints: directories with checksums that are there whole or not at all.
 
 A checkpoint is written under a dot name, synced, renamed: what has its own name is complete. An
-older one is deleted only after the newer is there. safetensors and JSON alone.
+older one is deleted only after the newer is there. safetensors and JSON alone. Weights that do not
+train are kept once, in ``base`` beside the checkpoints, which say what its checksums must be.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -25,6 +26,8 @@ from regard.files import sha256, sync_directory, sync_file, write_json
 FORMAT = 1
 STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"
 PREFIX, REPLACED, DAMAGED = "step-", ".replaced-", "damaged-"
+BASE = "base"
+BASE_CHECKSUMS = f"../{BASE}/{CHECKSUMS}"
 
 Tensors = Mapping[str, Tensor]
 Which = int | Literal["last", "best"]
@@ -41,6 +44,11 @@ class Checkpoint:
 
     step: int
     path: Path
+
+    @property
+    def base(self) -> Checkpoint:
+        """What holds the weights that do not train, if there are such."""
+        return Checkpoint(0, self.path.parent / BASE)
 
     def state(self) -> dict[str, Any]:
         """What is no tensor."""
@@ -65,9 +73,12 @@ class Checkpoint:
         return self.path / f"{name}.safetensors"
 
     def tensors(self, name: str = WEIGHTS) -> dict[str, Tensor]:
-        """The tensors of one file, on the CPU."""
+        """The tensors of one file, on the CPU; with the weights, those that do not train."""
+        found = {}
+        if name == WEIGHTS and self.base.path.exists():
+            found = self.base.tensors(BASE)
         try:
-            return load_file(self.file(name))
+            return {**found, **load_file(self.file(name))}
         except (OSError, SafetensorError) as error:
             raise self._broken(f"{name}.safetensors cannot be read: {error}") from error
 
@@ -80,6 +91,8 @@ class Checkpoint:
                     return f"{name} is missing"
                 if sha256(self.path / name) != expected:
                     return f"{name} was altered or cut short"
+            if BASE_CHECKSUMS in sums and (fault := self.base.fault()) is not None:
+                return f"of its {BASE}, {fault}"
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             return f"{CHECKSUMS} cannot be used: {error}"
         return None if STATE in sums else f"{CHECKSUMS} does not list {STATE}"
@@ -90,7 +103,7 @@ class Checkpoint:
             raise self._broken(fault)
 
     def _broken(self, fault: str) -> CheckpointError:
-        there = CheckpointStore(self.path.parent).all()
+        there = [] if self.path.name == BASE else CheckpointStore(self.path.parent).all()
         others = ", ".join(str(one.step) for one in there if one.step != self.step)
         hint = f"take another one: {others}" if others else "there is no other one"
         return CheckpointError(fault, where=str(self.path), hint=hint)
@@ -103,12 +116,16 @@ class CheckpointStore:
         directory: holds them; made at the first save.
         best_file: the pointer to the best one; by default ``best`` beside the directory.
         keep: how many of those on the rhythm stay, newest first; the newest and best always do.
+
+    Attributes:
+        notes: what files of tensors say of themselves; of several notes their order is chance.
     """
 
     def __init__(self, directory: Path, *, best_file: Path | None = None, keep: int = 5) -> None:
         self.directory = directory
         self.best_file = best_file or directory.parent / "best"
         self.keep = keep
+        self.notes = {"format": "pt"}
 
     def all(self) -> list[Checkpoint]:
         """Complete checkpoints, oldest first."""
@@ -210,14 +227,33 @@ class CheckpointStore:
         Raises:
             CheckpointError: it cannot be written; those there already are untouched.
         """
-        name = f"{PREFIX}{step:06d}"
+        return Checkpoint(step, self._write(f"{PREFIX}{step:06d}", files, {"step": step, **state}))
+
+    def save_base(self, tensors: Tensors) -> None:
+        """Keep the weights that do not train; before the first checkpoint.
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        self._write(BASE, {BASE: tensors}, {})
+
+    def base_names(self) -> set[str]:
+        """Names of the weights that do not train."""
+        base = Checkpoint(0, self.directory / BASE)
+        if not base.path.exists():
+            return set()
+        with safe_open(base.file(BASE), framework="pt") as file:
+            return set(file.keys())
+
+    def _write(self, name: str, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> Path:
+        """A directory of tensors and a state, there whole or not at all."""
         final, beside = self.directory / name, self.directory / f".{name}"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if beside.exists():
                 shutil.rmtree(beside)
             beside.mkdir()
-            _fill(beside, files, {"format": FORMAT, "step": step, **state})
+            _fill(beside, files, {"format": FORMAT, **state}, self.notes)
             replaced = self.directory / f"{REPLACED}{name}"
             if final.exists():
                 final.rename(replaced)
@@ -231,7 +267,7 @@ class CheckpointStore:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        return Checkpoint(step, final)
+        return final
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Point at the best checkpoint."""
@@ -313,18 +349,25 @@ class CheckpointStore:
         )
 
 
-def _fill(directory: Path, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> None:
+def _fill(
+    directory: Path,
+    files: Mapping[str, Tensors],
+    state: Mapping[str, Any],
+    notes: Mapping[str, str],
+) -> None:
     """Write all files and their checksums, synced."""
     sums: dict[str, str] = {}
     for name, tensors in files.items():
         path = directory / f"{name}.safetensors"
         whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        save_file(whole, path, metadata={"format": "pt"})
+        save_file(whole, path, metadata=dict(notes))
         sync_file(path)
         sums[path.name] = sha256(path)
     write_json(directory / STATE, state)
     sums[STATE] = sha256(directory / STATE)
     for name in files:  # safetensors makes files that nobody else may read
         shutil.copymode(directory / STATE, directory / f"{name}.safetensors")
+    if (base := directory / BASE_CHECKSUMS).exists():
+        sums[BASE_CHECKSUMS] = sha256(base)
     write_json(directory / CHECKSUMS, {"format": FORMAT, "sha256": sums})
     sync_directory(directory)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -16,6 +16,7 @@ from regard.training.settings import OptimizerSettings
 Groups = list[dict[str, Any]]
 
 _LAYER = re.compile(r"^(.*?)layers\.(\d+)\.")
+_INPUT = re.compile(r"(^|\.)input_norm\.")
 
 
 def make_optimizer(
@@ -29,8 +30,7 @@ def make_optimizer(
         weights: by the parameter's name.
         layer_decay: see `layer_scales`.
     """
-    tables = lookup_tables(model)
-    scales = layer_scales(weights, tables, layer_decay)
+    scales = layer_scales(model, layer_decay)
     undecayed = not_decayed(model)
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weight in weights.items():
@@ -76,14 +76,15 @@ def not_decayed(model: nn.Module) -> set[str]:
     return vectors | lookup_tables(model)
 
 
-def layer_scales(names: Iterable[str], tables: set[str], decay: float) -> dict[str, float]:
-    """What each parameter's learning rate is multiplied by.
+def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
+    """What each parameter's learning rate is multiplied by, whether it trains or not.
 
-    The last of a stack's n layers learns at ``decay`` times the rate of what stands above it, the
-    one below at ``decay``² and so on; embeddings at ``decay`` to the n + 1 of the tallest stack
-    (Clark et al., 2020).
+    Of a stack's n layers, counted from 0, layer k learns at ``decay``^(n - k) times the rate of
+    what stands above the stack; embeddings, and a norm on them, at ``decay``^(n + 1) for the
+    tallest stack (Howard & Ruder, 2018, section 3.2; Clark et al., 2020, appendix B). A head tied
+    to an embedding learns with it.
     """
-    names = list(names)
+    names, tables = [name for name, _ in model.named_parameters()], lookup_tables(model)
     if decay == 1.0:
         return dict.fromkeys(names, 1.0)
     found = {name: _LAYER.match(name) for name in names}
@@ -97,7 +98,8 @@ def layer_scales(names: Iterable[str], tables: set[str], decay: float) -> dict[s
         if match:
             scales[name] = decay ** (heights[match[1]] - int(match[2]))
         else:
-            scales[name] = decay ** (tallest + 1) if name in tables else 1.0
+            lowest = name in tables or _INPUT.search(name)
+            scales[name] = decay ** (tallest + 1) if lowest else 1.0
     return scales
 
 

@@ -55,6 +55,12 @@ class Precision:
         self.weights: dict[str, Tensor] = dict(self.parameters)
 
     @property
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """The float32 values of those that do not train."""
+        trained = set(self.trained)
+        return {name: held for name, held in self.weights.items() if name not in trained}
+
+    @property
     def trained_weights(self) -> dict[str, Tensor]:
         """The float32 values that the optimiser steps on."""
         return {name: self.weights[name] for name in self.trained}
@@ -150,7 +156,8 @@ class Masters(Precision):
     def step(self, optimizer: Optimizer) -> None:
         """The masters step, the weights follow."""
         super().step(optimizer)
-        self.refresh()
+        with torch.no_grad():
+            foreach.copy(self._low, list(self.trained_weights.values()))
 
     def refresh(self) -> None:
         """Round the masters into the weights."""

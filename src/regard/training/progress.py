@@ -10,7 +10,7 @@ from typing import Any
 
 from regard.errors import RecipeError
 
-LOWER_IS_BETTER = {"loss", "nll", "perplexity", "error", "wer", "cer"}
+LOWER_IS_BETTER = {"loss", "nll", "perplexity", "bits", "error", "wer", "cer"}
 
 
 def higher_is_better(metric: str) -> bool:

@@ -107,9 +107,10 @@ class Session:
         self.emit(Saved(saved.step, saved.path, time.perf_counter() - began))
 
     def _files(self, generators: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-        trained = self.precision.trained_weights
+        trained, frozen = self.precision.trained_weights, self.precision.frozen_weights
+        weights = model_tensors(self.model, self.precision.weights)
         files = {
-            WEIGHTS: model_tensors(self.model, self.precision.weights),
+            WEIGHTS: {name: held for name, held in weights.items() if name not in frozen},
             OPTIMIZER: optimizer_tensors(self.optimizer, trained),
             RANDOM: generators,
         }
@@ -214,7 +215,7 @@ def open_session(
         optimizer=make_optimizer(settings.optimizer, model, weights, settings.layer_decay),
         schedule=make_schedule(settings.schedule, horizon),
         horizon=horizon,
-        ema=MovingAverage(settings.ema, precision.weights) if settings.ema else None,
+        ema=MovingAverage(settings.ema, weights) if settings.ema else None,
         store=store,
         listeners=listeners if ranks.main else (),
     )
@@ -245,6 +246,8 @@ def begin(session: Session, *, resume: bool) -> None:
     elif resume:
         session.cut_back({})
         note = "there is no checkpoint to go on from"
+    if found is None and store is not None and ranks.main and session.precision.frozen_weights:
+        store.save_base(session.precision.frozen_weights)
     for text in warnings:
         session.emit(Warned(session.progress.step, text))
     session.emit(

@@ -174,12 +174,13 @@ def test_micro_batches_are_pure_and_a_thread_changes_nothing() -> None:
 
 
 def test_thread_hands_on_its_errors() -> None:
-    def collate(data: PreparedData, rows: np.ndarray) -> dict[str, torch.Tensor]:
-        if 17 in rows:
-            raise ValueError("row 17")
-        return {}
+    class Failing(Pairs):
+        def __call__(self, data: PreparedData, rows: np.ndarray) -> dict[str, torch.Tensor]:
+            if 17 in rows:
+                raise ValueError("row 17")
+            return {}
 
-    source = BatchSource(make_data(), collate, BatchSettings(4, "sentences", prefetch=2))
+    source = BatchSource(make_data(), Failing(), BatchSettings(4, "sentences", prefetch=2))
     bad = next(k for k, rows in enumerate(source.plan(0)) if 17 in rows)
     for k in range(bad):
         source.micro_batch(0, k)

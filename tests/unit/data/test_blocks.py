@@ -77,3 +77,26 @@ def test_too_short_a_text():
         source(14, 1, shuffle=True)
     assert len(batches(source(14, 1))) == 1
     assert len(batches(source(12, 1, shuffle=True))) == 1
+
+
+COUNTS = [[0, 1, 1, 0], [1, 1], [0, 0, 0, 1, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 12])
+def test_what_counts_follows_its_tokens(length, shuffle):
+    data = PreparedData.in_memory({"turns": ROWS, "counted": COUNTS})
+    found = BlockSource(data, BlockSettings(length, 2, SEPARATOR, 5, shuffle))
+    flags = zip(TEXT, itertools.chain.from_iterable(COUNTS), strict=True)
+    wanted = dict(flags) | {SEPARATOR: 0}
+    for epoch in range(3):
+        made = batches(found, epoch)
+        for batch in made:
+            assert batch["counted"].tolist() == [
+                [bool(wanted[token]) for token in row] for row in batch["ids"].tolist()
+            ]
+        labels = [[int(batch["counted"][:, 1:].sum())] for batch in made]
+        assert found.tokens(epoch).tolist() == labels
+        assert labels[found.worst(epoch)] == max(labels)
+    if not shuffle:
+        assert sum(map(sum, COUNTS)) == found.tokens().sum() == found.labels

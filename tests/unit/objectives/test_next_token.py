@@ -37,6 +37,26 @@ def test_is_the_formula(model, smoothing):
     assert NextToken(smoothing).counts({"ids": ids}) == {"loss": 24.0, "nll": 24.0}
 
 
+def test_only_what_counts(model):
+    ids = torch.randint(23, (3, 9))
+    counted = torch.rand(3, 9) < 0.4
+    batch = {"ids": ids, "counted": counted}
+    logits = model(ids[:, :-1])[counted[:, 1:]]
+    wanted = F.cross_entropy(logits, ids[:, 1:][counted[:, 1:]], reduction="sum")
+    terms, count = NextToken()(model, batch), float(counted[:, 1:].sum())
+    torch.testing.assert_close(terms["loss"].sum, wanted)
+    assert terms["loss"].count == count
+    assert NextToken().counts(batch) == {"loss": count, "nll": count}
+
+
+def test_nothing_counts(model):
+    batch = {"ids": torch.randint(23, (2, 9)), "counted": torch.zeros(2, 9, dtype=torch.bool)}
+    term = NextToken()(model, batch)["loss"]
+    assert (float(term.sum.detach()), term.count) == (0.0, 0.0)
+    term.sum.backward()
+    assert all(not bool(p.grad.any()) for p in model.parameters())
+
+
 def test_documents_in_one_block_are_as_if_alone(model):
     data = PreparedData.in_memory({"text": ROWS})
     batch = BlockSource(data, BlockSettings(15, 1, SEPARATOR, shuffle=False)).micro_batch(0, 0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from regard import registry
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.training.optimizers import (
     layer_scales,
@@ -52,16 +53,51 @@ def test_decay_takes_its_share_of_a_matrix_only() -> None:
 
 
 def test_layers_further_down_learn_slower() -> None:
-    names = [
-        "source_embedding.weight",
-        "encoder.layers.0.a",
-        "encoder.layers.1.a",
-        "decoder.layers.0.a",
-        "decoder.layers.2.a",
-        "head.weight",
-    ]
-    scales = layer_scales(names, {names[0]}, 0.5)
-    assert scales == dict(zip(names, [0.5**4, 0.25, 0.5, 0.125, 0.5, 1.0], strict=True))
+    """The rate of layer k of n is decay^(n - k), of what feeds them decay^(n + 1), of a head 1."""
+    sizes = {"d_model": 8, "layer.attention.num_heads": 2, "layer.feed_forward.d_ff": 8}
+    stacks = {"encoder.num_layers": 2, "decoder.num_layers": 3, "tie": "none"}
+    config = TransformerConfig.preset("tiny", vocab_size=9, overrides={**sizes, **stacks})
+    scales = layer_scales(Transformer(config), 0.5)
+    at = {
+        "source_embedding.": 0.5**4,
+        "target_embedding.": 0.5**4,
+        "encoder.layers.0.": 0.25,
+        "encoder.layers.1.": 0.5,
+        "decoder.layers.0.": 0.125,
+        "decoder.layers.1.": 0.25,
+        "decoder.layers.2.": 0.5,
+        "head.": 1.0,
+    }
+    for name, scale in scales.items():
+        (expected,) = [value for begin, value in at.items() if name.startswith(begin)]
+        assert scale == expected, name
+
+
+@pytest.mark.parametrize("name", registry.FAMILIES)
+def test_the_rates_of_every_family(name: str) -> None:
+    """What feeds the first layer learns slowest, what reads the last one at the full rate."""
+    family = registry.family(name)
+    model = family.model(family.tiny())
+    scales = layer_scales(model, 0.9)
+    assert scales.keys() == {name for name, _ in model.named_parameters()}
+    layered = {name: scale for name, scale in scales.items() if ".layers." in name}
+    lowest, highest = 0.9**2, 0.9
+    assert {round(scale, 9) for scale in layered.values()} == {round(lowest, 9), highest}
+    assert all(scale == lowest for name, scale in layered.items() if ".layers.0." in name)
+    feeding = {name for name in scales if "embedding" in name or ".input_norm." in name}
+    feeding |= {name for name in scales if ".positions." in name}
+    others = scales.keys() - layered.keys() - feeding
+    assert {scales[name] for name in feeding} == {0.9**3}
+    assert {scales[name] for name in others} <= {1.0}
+
+
+def test_frozen_layers_count() -> None:
+    model = toy_model()
+    for parameter in model.layers[1].parameters():
+        parameter.requires_grad_(False)
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = make_optimizer(OptimizerSettings(), model, weights, 0.5)
+    assert sorted(group["lr_scale"] for group in optimizer.param_groups) == [0.125, 0.25]
 
 
 def test_rates_follow_the_scales() -> None:

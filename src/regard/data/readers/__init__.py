@@ -1,7 +1,8 @@
 """Readers: files to examples, each with its origin, streaming.
 
 Text comes as two (or more, or one) parallel files, a line an example, or as one table with named
-fields (TSV, CSV, JSON lines, Parquet). Every file but Parquet may be plain, ``.gz`` or ``.zst``.
+fields (TSV, CSV, JSON lines, Parquet), or as dialogues (JSON lines). Every file but Parquet may be
+plain, ``.gz`` or ``.zst``.
 
 =========================  ========================================================================
 what is met                what happens
@@ -31,6 +32,7 @@ null in JSON or Parquet    an empty text; numbers are written out; lists, object
 =========================  ========================================================================
 """
 
+from regard.data.readers.dialogues import Dialogues, Turn, turns_of
 from regard.data.readers.documents import RunningText
 from regard.data.readers.lines import STDIN, check_file, count_lines, display_name, read_lines
 from regard.data.readers.source import Example, ParallelText, Source, open_source
@@ -38,14 +40,17 @@ from regard.data.readers.tables import Table
 
 __all__ = [
     "STDIN",
+    "Dialogues",
     "Example",
     "ParallelText",
     "RunningText",
     "Source",
     "Table",
+    "Turn",
     "check_file",
     "count_lines",
     "display_name",
     "open_source",
     "read_lines",
+    "turns_of",
 ]

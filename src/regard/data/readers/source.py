@@ -97,7 +97,11 @@ class ParallelText:
 
 
 def open_source(
-    data: Mapping[str, Any], *, columns: Sequence[str], base: str | Path | None = None
+    data: Mapping[str, Any],
+    *,
+    columns: Sequence[str],
+    base: str | Path | None = None,
+    lists: Sequence[str] = (),
 ) -> Source:
     """The source that a recipe's ``data.train``, ``data.valid`` or ``data.test`` describes.
 
@@ -107,6 +111,7 @@ def open_source(
             own names are the columns').
         columns: the columns that the task needs, in order.
         base: directory that relative paths start from.
+        lists: columns of a table that hold lists; see `Table`.
 
     Raises:
         RecipeError: an unknown or missing key.
@@ -125,7 +130,8 @@ def open_source(
     _check_keys(fields, columns, missing=True)
     from regard.data.readers.tables import Table
 
-    return Table(root / data["file"], {column: fields[column] for column in columns})
+    wanted = {column: fields[column] for column in columns}
+    return Table(root / data["file"], wanted, lists=lists)
 
 
 def _check_keys(given: Mapping[str, Any], known: Sequence[str], *, missing: bool) -> None:

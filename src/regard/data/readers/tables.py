@@ -14,6 +14,7 @@ from regard.data.readers.source import Example
 from regard.errors import DataError, missing_extra
 from regard.registry import nearest
 
+Fields = Sequence[str | int]
 Row = tuple[int, tuple[str, ...]]
 """A line or row number, counted from 1, and the texts of the wanted fields."""
 
@@ -28,38 +29,52 @@ class Table:
         path: a ``.tsv``, ``.csv`` or ``.jsonl`` file (also ``.gz`` or ``.zst``) or ``.parquet``.
         fields: for each column the field that holds it: a name, or, for TSV and CSV files
             without a header, a column number counted from 1.
+        lists: columns that hold lists; their entries come joined by line feeds. In JSON lines and
+            Parquet they are lists, in TSV and CSV what stands between white space.
 
     Raises:
         DataError: the file is missing or of an unknown kind; while reading: a field is missing,
             a row is damaged.
     """
 
-    def __init__(self, path: str | Path, fields: Mapping[str, str | int]) -> None:
+    def __init__(
+        self, path: str | Path, fields: Mapping[str, str | int], *, lists: Sequence[str] = ()
+    ) -> None:
         self.path = check_file(path)
         self.columns = tuple(fields)
         self.fields = tuple(fields.values())
         self.kind = _kind(self.path)
+        self.lists = tuple(fields[column] for column in lists)
         self.files = (self.path,)
         self.identity: Mapping[str, Any] = {
             "format": self.kind,
             "columns": list(self.columns),
             "fields": list(self.fields),
+            **({"lists": list(self.lists)} if lists else {}),
         }
 
     def __iter__(self) -> Iterator[Example]:
         name = str(self.path)
-        for number, texts in _READERS[self.kind](self.path, self.fields):
+        for number, texts in _READERS[self.kind](self.path, self.fields, self.lists):
             yield Example(texts, name, number)
 
 
-def _kind(path: Path) -> str:
+def is_table(path: str | Path) -> bool:
+    """Whether a file's name ends as a table's."""
+    return _ending(Path(path)) is not None
+
+
+def _ending(path: Path) -> str | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
     ending = suffixes[-1] if suffixes else ""
     kind = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(ending)
-    if kind is None and path.suffix.lower() == ".parquet":
-        kind = "parquet"
+    return "parquet" if kind is None and path.suffix.lower() == ".parquet" else kind
+
+
+def _kind(path: Path) -> str:
+    kind = _ending(path)
     if kind is None:
         raise DataError(
             "the kind of this table cannot be told from its name",
@@ -97,7 +112,10 @@ def _positions(path: Path, fields: Sequence[str | int], header: Sequence[str]) -
 
 
 def _separated(
-    path: Path, fields: Sequence[str | int], rows: Iterator[tuple[int, list[str]]]
+    path: Path,
+    fields: Fields,
+    lists: Fields,
+    rows: Iterator[tuple[int, list[str]]],
 ) -> Iterator[Row]:
     positions: list[int] = []
     width = 0
@@ -114,16 +132,18 @@ def _separated(
                 where=f"{path}:{number}",
             )
         else:
-            yield number, tuple(row[position] for position in positions)
+            where = f"{path}:{number}"
+            pairs = zip(positions, fields, strict=True)
+            yield number, tuple(_held(row[at], field, lists, where) for at, field in pairs)
 
 
-def _read_tsv(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
+def _read_tsv(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
     rows = ((n, line.split("\t")) for n, line in enumerate(read_lines(path), start=1))
-    yield from _separated(path, fields, rows)
+    yield from _separated(path, fields, lists, rows)
 
 
-def _read_csv(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
-    yield from _separated(path, fields, _csv_rows(path))
+def _read_csv(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+    yield from _separated(path, fields, lists, _csv_rows(path))
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -146,11 +166,18 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(old)
 
 
-def _read_jsonl(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
+def read_records(
+    path: Path, fields: Sequence[str | int]
+) -> Iterator[tuple[int, tuple[Any, ...] | None]]:
+    """The wanted fields of each JSON line, with its number; None for an empty line.
+
+    Raises:
+        DataError: a line is no JSON object, or lacks a field.
+    """
     for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}:{number}"
         if not line.strip():
-            yield number, ("",) * len(fields)
+            yield number, None
             continue
         try:
             record = json.loads(line)
@@ -161,10 +188,20 @@ def _read_jsonl(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
         for field in fields:
             if field not in record:
                 raise _missing_field(Path(where), field, [str(key) for key in record])
-        yield number, tuple(_text(record[field], str(field), where) for field in fields)
+        yield number, tuple(record[field] for field in fields)
 
 
-def _read_parquet(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
+def _read_jsonl(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+    for number, values in read_records(path, fields):
+        held = values if values is not None else ("",) * len(fields)
+        where = f"{path}:{number}"
+        yield (
+            number,
+            tuple(_held(v, field, lists, where) for v, field in zip(held, fields, strict=True)),
+        )
+
+
+def _read_parquet(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
     try:
         pyarrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")
@@ -178,12 +215,12 @@ def _read_parquet(path: Path, fields: Sequence[str | int]) -> Iterator[Row]:
                     raise _missing_field(path, field, known)
             if table.metadata.num_rows == 0:
                 raise DataError("the file is empty", where=str(path))
-            yield from _parquet_rows(path, table, [str(field) for field in fields])
+            yield from _parquet_rows(path, table, [str(field) for field in fields], lists)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"the file is not valid Parquet: {error}", where=str(path)) from error
 
 
-def _parquet_rows(path: Path, table: Any, fields: Sequence[str]) -> Iterator[Row]:
+def _parquet_rows(path: Path, table: Any, fields: Sequence[str], lists: Fields) -> Iterator[Row]:
     number = 0
     for batch in table.iter_batches(batch_size=_PARQUET_ROWS, columns=list(dict.fromkeys(fields))):
         try:
@@ -198,11 +235,25 @@ def _parquet_rows(path: Path, table: Any, fields: Sequence[str]) -> Iterator[Row
             where = f"{path}:{number}"
             yield (
                 number,
-                tuple(_text(v, field, where) for v, field in zip(values, fields, strict=True)),
+                tuple(
+                    _held(v, field, lists, where) for v, field in zip(values, fields, strict=True)
+                ),
             )
 
 
-def _text(value: Any, field: str, where: str) -> str:
+def _held(value: Any, field: str | int, lists: Fields, where: str) -> str:
+    """A field's value as text; a list's entries are joined by line feeds."""
+    if field not in lists:
+        return text_of(value, str(field), where)
+    if isinstance(value, str):
+        return "\n".join(value.split())
+    if not isinstance(value, list):
+        raise DataError(f"field {field!r} holds no list", where=where)
+    # An entry is one line: white space inside it is a space.
+    return "\n".join(" ".join(text_of(one, str(field), where).split()) for one in value)
+
+
+def text_of(value: Any, field: str, where: str) -> str:
     """A field's value as text: null is empty, numbers are written out."""
     if value is None:
         return ""
@@ -221,7 +272,7 @@ def _text(value: Any, field: str, where: str) -> str:
     return value
 
 
-_READERS: dict[str, Callable[[Path, Sequence[str | int]], Iterator[Row]]] = {
+_READERS: dict[str, Callable[[Path, Fields, Fields], Iterator[Row]]] = {
     "tsv": _read_tsv,
     "csv": _read_csv,
     "jsonl": _read_jsonl,

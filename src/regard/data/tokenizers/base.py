@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,12 @@ from regard.files import write_text
 SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 """The special tokens; their places are their ids."""
 
+MASK = "<mask>"
+"""The extra entry that hides a token."""
+
 FORMAT = 1
 SPACE = "▁"
+_EXTRA = re.compile(r"<(?!0x)(?=[^<>]*[A-Za-z0-9])[!-;=?-~]+>")
 
 
 @dataclass(frozen=True)
@@ -33,19 +38,36 @@ class TokenizerSettings:
         lowercase: text is lower-cased before anything else.
         continuation: (``words`` only) the mark of a segment that goes on in the next, such as
             ``"@@"``; ``decode`` undoes it.
+        extra: special entries beside the four, such as ``"<mask>"``: the last ids of the
+            vocabulary, of whose size they are part.
+
+    Raises:
+        RecipeError: an extra entry that is not ``<name>``, or is there already.
     """
 
     kind: str = "bpe"
     vocab_size: int | None = None
     lowercase: bool = False
     continuation: str | None = None
+    extra: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for n, entry in enumerate(self.extra):
+            if not _EXTRA.fullmatch(entry) or entry in (*SPECIALS, *self.extra[:n]):
+                raise RecipeError(
+                    f"{entry!r} cannot be a special entry, or is one twice",
+                    where="tokenizer",
+                    hint="write each as <name>, in ASCII, without white space: <mask>, <|user|>",
+                )
 
     def size(self, smallest: int, default: int = 8_000) -> int:
         """The vocabulary size to learn.
 
         Raises:
-            RecipeError: it is smaller than ``smallest``, what the kind needs.
+            RecipeError: it is smaller than ``smallest`` and the extra entries, which the kind
+                needs.
         """
+        smallest += len(self.extra)
         size = default if self.vocab_size is None else self.vocab_size
         if size < smallest:
             raise RecipeError(
@@ -87,9 +109,36 @@ class Tokenizer(ABC):
         """The ids of each text: equal to ``encode`` on each, faster."""
         return [self.encode(text) for text in texts]
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """From where to where each of ``encode``'s pieces reaches, without white space at its ends.
+
+        Pieces that share a character (its bytes) reach over all of it.
+        """
+        spans = []
+        for start, end in self._library.encode(text, add_special_tokens=False).offsets:
+            part = text[start:end]
+            kept = part.strip()
+            start = start + len(part) - len(part.lstrip()) if kept else end
+            spans.append((start, start + len(kept)))
+        return spans
+
+    @cached_property
+    def _library(self) -> Any:
+        """The library's tokenizer of the same definition.
+
+        Raises:
+            ValueError: it cannot read it.
+        """
+        from tokenizers import Tokenizer as Library
+
+        try:
+            return Library.from_str(json.dumps(self.definition))
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(str(error)) from error
+
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids; padding, start and end are skipped, an unknown stays ``<unk>``."""
-        return self._join([int(i) for i in ids if i > self.end_id])
+        """The text of ids; an unknown stays ``<unk>``, the other special entries are skipped."""
+        return self._join([int(i) for i in ids if self.end_id < i < self._text_end])
 
     def decode_batch(self, rows: Iterable[Iterable[int]]) -> list[str]:
         """``decode`` of each row."""
@@ -97,7 +146,10 @@ class Tokenizer(ABC):
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
         """A readable label for each id, specials included, for pictures and listings."""
-        return [SPECIALS[i] if i < len(SPECIALS) else visible(self._label(int(i))) for i in ids]
+        return [
+            visible(self._label(i)) if len(SPECIALS) <= i < self._text_end else self.vocabulary[i]
+            for i in map(int, ids)
+        ]
 
     @property
     def vocab_size(self) -> int:
@@ -119,6 +171,21 @@ class Tokenizer(ABC):
     def id_of(self, entry: str) -> int | None:
         """The id of a vocabulary entry, or None."""
         return self._ids.get(entry)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """The special entries beside the four."""
+        return tuple(self.definition["model"]["regard"].get("extra", ()))
+
+    @cached_property
+    def _text_end(self) -> int:
+        """The first of the extra entries, which stand last."""
+        return self.vocab_size - len(self.extra)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of ``<mask>``, where it is a special entry."""
+        return self.id_of(MASK) if MASK in self.extra else None
 
     @property
     def lowercase(self) -> bool:
@@ -156,7 +223,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def _join(self, ids: list[int]) -> str:
-        """The text of ids that are no padding, start or end."""
+        """The text of ids that are no special entries but ``<unk>``."""
 
     def _label(self, i: int) -> str:
         return self.vocabulary[i]
@@ -195,6 +262,7 @@ def define(
         "lowercase": settings.lowercase,
         "continuation": settings.continuation,
         "specials": dict(zip(("pad", "start", "end", "unk"), SPECIALS, strict=True)),
+        "extra": list(settings.extra),
     }
     return {
         "version": "1.0",
@@ -216,6 +284,7 @@ def train_tokenizer(
     vocab_size: int | None = None,
     lowercase: bool = False,
     continuation: str | None = None,
+    extra: Sequence[str] = (),
 ) -> Tokenizer:
     """Learn a tokenizer; see ``TokenizerSettings`` for the arguments.
 
@@ -223,7 +292,7 @@ def train_tokenizer(
         RegardError: an unknown kind, a setting that it lacks, or a vocabulary too small for it.
         DataError: there is no text.
     """
-    settings = TokenizerSettings(kind, vocab_size, lowercase, continuation)
+    settings = TokenizerSettings(kind, vocab_size, lowercase, continuation, tuple(extra))
     cls = registry.kind("tokenizers", kind)
     if continuation is not None and kind != "words":
         raise RecipeError(

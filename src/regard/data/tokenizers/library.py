@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, Self
@@ -13,11 +14,13 @@ from regard.data.tokenizers.bytelevel import BYTES, as_text
 MIN_COUNT = 2
 """A merge or a piece that was met once only is not learned."""
 
-SPELLED = r"<(?=(?:pad|s|/s|unk|0x[0-9A-F]{2})>)"
-"""The first character of a text's own ``<s>`` or ``<0x0A>``, which must not become the token."""
-
-
 _MOST_WORDS = 300_000
+
+
+def spelled(settings: TokenizerSettings) -> str:
+    """Pattern of the ``<`` of a text's own ``<s>`` or ``<0x0A>``, which must not be the token."""
+    names = "|".join(re.escape(entry[1:-1]) for entry in (*SPECIALS, *settings.extra))
+    return rf"<(?=(?:{names}|0x[0-9A-F]{{2}})>)"
 
 
 def _has_plain_spaces(text: str) -> bool:
@@ -31,12 +34,7 @@ class LibraryTokenizer(Tokenizer):
 
     def __init__(self, definition: dict[str, Any]) -> None:
         super().__init__(definition)
-        from tokenizers import Tokenizer as Library
-
-        try:
-            self._library = Library.from_str(json.dumps(definition))
-        except Exception as error:  # the library raises bare Exception
-            raise ValueError(str(error)) from error
+        assert self._library is not None  # a damaged file shows here, not at the first text
         self._words: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -80,7 +78,8 @@ class BpeTokenizer(LibraryTokenizer):
 
     Raw text, lossless: any text comes back as it was, unseen characters and runs of spaces
     included. A space is put before the text, so that a word has the same ids wherever it stands,
-    and taken off again by ``decode``.
+    and taken off again by ``decode``. No merge makes a special entry: GPT-2's pattern cuts
+    between its marks and its letters.
     """
 
     kind = "bpe"
@@ -99,7 +98,7 @@ class BpeTokenizer(LibraryTokenizer):
         # Ties between pairs are broken by their ids, and ids follow the sorted alphabet: without
         # a continuing-subword prefix the library's BPE learns the same merges every time.
         trainer = BpeTrainer(
-            vocab_size=size,
+            vocab_size=size - len(settings.extra),
             min_frequency=MIN_COUNT,
             special_tokens=list(SPECIALS),
             initial_alphabet=list(BYTES),
@@ -108,6 +107,7 @@ class BpeTokenizer(LibraryTokenizer):
         library.train_from_iterator(texts, trainer=trainer)
         model = json.loads(library.to_str())["model"]
         vocab = dict(sorted(model["vocab"].items(), key=lambda item: item[1]))
+        vocab |= {entry: len(vocab) + n for n, entry in enumerate(settings.extra)}
         merges = [list(m) if isinstance(m, list) else m.split(" ") for m in model["merges"]]
         return cls(_byte_level(settings, {"type": "BPE", "vocab": vocab, "merges": merges}))
 

@@ -13,19 +13,20 @@ from regard.errors import RecipeError
 
 
 class BytesTokenizer(Tokenizer):
-    """UTF-8 bytes: id = byte + 4, 260 ids, nothing learned, every text comes back."""
+    """UTF-8 bytes: id = byte + 4, 260 ids and the extra ones, nothing learned, all comes back."""
 
     kind = "bytes"
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
-        if settings.vocab_size not in (None, 260):
+        entries = (*SPECIALS, *BYTES, *settings.extra)
+        if settings.vocab_size not in (None, len(entries)):
             raise RecipeError(
-                f"'bytes' has 260 entries, not {settings.vocab_size}",
+                f"'bytes' has {len(entries)} entries, not {settings.vocab_size}",
                 where="tokenizer.vocab_size",
                 hint="leave the key out",
             )
-        vocab = {entry: i for i, entry in enumerate((*SPECIALS, *BYTES))}
+        vocab = {entry: i for i, entry in enumerate(entries)}
         level = {"add_prefix_space": False, "trim_offsets": True, "use_regex": False}
         return cls(
             define(
@@ -57,7 +58,8 @@ class _Listed(Tokenizer):
     def __init__(self, definition: dict[str, Any]) -> None:
         super().__init__(definition)
         # A unit of the text that is spelled like a special token is an unknown unit.
-        self._units = {unit: i for unit, i in self._ids.items() if i >= len(SPECIALS)}
+        ordinary = range(len(SPECIALS), self._text_end)
+        self._units = {unit: i for unit, i in self._ids.items() if i in ordinary}
 
     @classmethod
     @abstractmethod
@@ -70,11 +72,12 @@ class _Listed(Tokenizer):
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(cls._split(lower(text) if settings.lowercase else text))
-        for special in SPECIALS:
-            counts.pop(special, None)
-        size = settings.size(len(SPECIALS) + 1, default=len(counts) + len(SPECIALS))
-        units = sorted(counts, key=lambda unit: (-counts[unit], unit))[: size - len(SPECIALS)]
-        return {entry: i for i, entry in enumerate((*SPECIALS, *units))}
+        special = (*SPECIALS, *settings.extra)
+        for entry in special:
+            counts.pop(entry, None)
+        size = settings.size(len(SPECIALS) + 1, default=len(counts) + len(special))
+        units = sorted(counts, key=lambda unit: (-counts[unit], unit))[: size - len(special)]
+        return {entry: i for i, entry in enumerate((*SPECIALS, *units, *settings.extra))}
 
     def encode(self, text: str) -> list[int]:
         find, unknown = self._units.get, self.unk_id

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from typing import Self
 
 from regard.data.tokenizers.base import SPACE, SPECIALS, TokenizerSettings, define, lower
-from regard.data.tokenizers.library import SPELLED, LibraryTokenizer
+from regard.data.tokenizers.library import LibraryTokenizer, spelled
 from regard.data.tokenizers.unigram_training import learn_pieces
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
-_WORDS = re.compile(rf"{SPELLED}|{SPACE}(?:(?!{SPELLED})[^{SPACE}])*|(?:(?!{SPELLED})[^{SPACE}])+")
 
 
 class UnigramTokenizer(LibraryTokenizer):
@@ -28,19 +27,22 @@ class UnigramTokenizer(LibraryTokenizer):
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         fixed = len(SPECIALS) + len(BYTE_PIECES)
-        size = settings.size(fixed + 2)
+        size = settings.size(fixed + 2) - len(settings.extra)
+        cut = spelled(settings)
+        parts = re.compile(word_pattern(cut))
         words: Counter[str] = Counter()
         for text in texts:
             text = lower(text) if settings.lowercase else text
-            words.update(_WORDS.findall((" " + text).replace(" ", SPACE)))
+            words.update(parts.findall((" " + text).replace(" ", SPACE)))
         pieces = learn_pieces(words, size - fixed)
         # What special and byte pieces score is without meaning: no text can spell them.
         vocab = [[entry, 0.0] for entry in (*SPECIALS, *BYTE_PIECES)]
         vocab += [[piece, score] for piece, score in pieces]
+        vocab += [[entry, 0.0] for entry in settings.extra]
         model = {"type": "Unigram", "unk_id": cls.unk_id, "byte_fallback": True, "vocab": vocab}
         space = {"type": "Split", "pattern": {"String": SPACE}, "behavior": "MergedWithNext"}
-        spelled = {"type": "Split", "pattern": {"Regex": SPELLED}, "behavior": "Isolated"}
-        split = [{**space, "invert": False}, {**spelled, "invert": False}]
+        alone = {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated"}
+        split = [{**space, "invert": False}, {**alone, "invert": False}]
         joined = [
             {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
             {"type": "ByteFallback"},
@@ -59,3 +61,8 @@ class UnigramTokenizer(LibraryTokenizer):
                 decoder={"type": "Sequence", "decoders": joined},
             )
         )
+
+
+def word_pattern(cut: str) -> str:
+    """Pattern of a word with its space, ended where ``cut`` (see `spelled`) begins."""
+    return rf"{cut}|{SPACE}(?:(?!{cut})[^{SPACE}])*|(?:(?!{cut})[^{SPACE}])+"

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from regard.data.tokenizers.base import SPECIALS, TokenizerSettings, define, lower
-from regard.data.tokenizers.library import MIN_COUNT, SPELLED, LibraryTokenizer
+from regard.data.tokenizers.library import MIN_COUNT, LibraryTokenizer, spelled
 from regard.data.tokenizers.merges import learn_merges
 
 INSIDE = "##"
 _LONGEST_WORD = 200
 _UNITS = re.compile(r"\w+|[^\w\s]")
-_WORDS = re.compile(rf"{SPELLED}|(?:(?!{SPELLED})\S)+")
 
 
 class WordPieceTokenizer(LibraryTokenizer):
@@ -30,10 +29,12 @@ class WordPieceTokenizer(LibraryTokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
-        size = settings.size(len(SPECIALS) + 2)
+        size = settings.size(len(SPECIALS) + 2) - len(settings.extra)
+        cut = spelled(settings)
+        parts = re.compile(rf"{cut}|(?:(?!{cut})\S)+")
         words: Counter[str] = Counter()
         for text in texts:
-            words.update(_WORDS.findall(lower(text) if settings.lowercase else text))
+            words.update(parts.findall(lower(text) if settings.lowercase else text))
         units: Counter[tuple[str, ...]] = Counter()
         for word, count in words.items():
             for unit in _pieces(word):
@@ -53,7 +54,8 @@ class WordPieceTokenizer(LibraryTokenizer):
             limit=size - len(SPECIALS) - len(alphabet),
             min_count=MIN_COUNT,
         )
-        vocab = {entry: i for i, entry in enumerate((*SPECIALS, *alphabet, *merged))}
+        entries = (*SPECIALS, *alphabet, *merged, *settings.extra)
+        vocab = {entry: i for i, entry in enumerate(entries)}
         model = {
             "type": "WordPiece",
             "unk_token": "<unk>",
@@ -61,8 +63,8 @@ class WordPieceTokenizer(LibraryTokenizer):
             "max_input_chars_per_word": _LONGEST_WORD,
             "vocab": vocab,
         }
-        spelled = {"type": "Split", "pattern": {"Regex": SPELLED}, "behavior": "Isolated"}
-        split = [{"type": "WhitespaceSplit"}, {**spelled, "invert": False}]
+        alone = {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated"}
+        split = [{"type": "WhitespaceSplit"}, {**alone, "invert": False}]
         return cls(
             define(
                 settings,

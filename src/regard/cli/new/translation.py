@@ -1,10 +1,7 @@
-"""``regard new TASK``: a commented recipe for one's own data, sized to them."""
+"""``regard new translation``."""
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,33 +11,18 @@ from typing import Annotated
 import typer
 
 from regard.cli.files import refuse_existing
-from regard.cli.output import write_new
-from regard.cli.verbs import make_app
+from regard.cli.new.common import SAMPLED, Output, horizon, mean, place, rounded, row_for, write
 from regard.errors import DataError, InputError
-
-app = make_app(
-    no_args_is_help=True,
-    help="Write a commented recipe for data of your own, sized to them.",
-)
-
-SAMPLED = 20_000
-"""Lines whose words are counted; all lines are counted as lines."""
 
 TABLES = {".tsv", ".csv", ".jsonl", ".parquet"}
 
 
-@app.callback()
-def _tasks() -> None:
-    """A verb of its own for each task."""
-
-
-@app.command()
 def translation(
     train_source: Annotated[Path, typer.Option(help="Texts to learn from, one a line.")],
     train_target: Annotated[Path, typer.Option(help="Their translations, line by line.")],
     valid_source: Annotated[Path, typer.Option(help="Other texts, to watch progress on.")],
     valid_target: Annotated[Path, typer.Option(help="Their translations.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Recipe to write; a new file.")],
+    output: Output,
     test_source: Annotated[Path | None, typer.Option(help="Texts to score at the end.")] = None,
     test_target: Annotated[Path | None, typer.Option(help="Their translations.")] = None,
 ) -> None:
@@ -59,13 +41,21 @@ def translation(
     if test_source is not None and test_target is not None:
         splits["test"] = (test_source, test_target)
     counted = {name: measure(*pair) for name, pair in splits.items()}
-    text = write_recipe(splits, counted, choose(counted["train"]), output)
-    _check(text, output)
-    write_new(output, text)
-    typer.echo(f"wrote {output}")
-    recipe, run = shlex.quote(str(output)), shlex.quote(f"runs/{output.stem}")
-    typer.echo(f"next:  regard check {recipe}")
-    typer.echo(f"then:  regard train {recipe} --run {run}")
+    data = [
+        f"# {counted[name].pairs:,} pairs\n"
+        f"{name} = {{ source = {place(source, output)}, target = {place(target, output)} }}"
+        for name, (source, target) in splits.items()
+    ]
+    train = counted["train"]
+    choice = choose(train)
+    values = {
+        **vars(choice),
+        "pairs": f"{train.pairs:,}",
+        "words": f"{train.words:.0f}",
+        "batch_tokens": BATCH_TOKENS,
+        "epochs": f"{choice.epochs:.0f}",
+    }
+    write(output, _RECIPE, values, data)
 
 
 @dataclass(frozen=True)
@@ -98,7 +88,7 @@ def measure(source: Path, target: Path) -> Measured:
                 hint="a recipe reads tables by data.train.file and data.train.fields",
             )
     words = [
-        _mean(len(line.split()) for line in islice(read_lines(path), SAMPLED))
+        mean(len(line.split()) for line in islice(read_lines(path), SAMPLED))
         for path in (source, target)
     ]
     lines = [count_lines(path) for path in (source, target)]
@@ -108,11 +98,6 @@ def measure(source: Path, target: Path) -> Measured:
             hint="line n of one file must be the translation of line n of the other",
         )
     return Measured(lines[0], sum(words))
-
-
-def _mean(values: Iterable[int]) -> float:
-    held = list(values)
-    return sum(held) / max(len(held), 1)
 
 
 @dataclass(frozen=True)
@@ -146,29 +131,21 @@ _SIZES = (
 
 def choose(train: Measured) -> Choice:
     """Vocabulary, model and horizon for so much text."""
-    row = next(row for limit, row in _SIZES if limit is None or train.pairs <= limit)
-    vocab_size, preset, dropout, peak, warmup, accumulate, epochs, most = row
+    vocab_size, preset, dropout, peak, warmup, accumulate, epochs, most = row_for(
+        _SIZES, train.pairs
+    )
     # Subword pieces are about a third more than words; each text gets its end token.
     tokens = train.pairs * (train.words * 1.35 + 2)
-    steps = max(1, round(tokens / (BATCH_TOKENS * accumulate)))
-    horizon = min(most, max(_round(steps * epochs), 500))
+    found = horizon(max(1, round(tokens / (BATCH_TOKENS * accumulate))), epochs, most)
     return Choice(
         vocab_size=vocab_size,
         preset=preset,
         dropout=dropout,
         peak=peak,
-        warmup_steps=min(warmup, _round(horizon / 4)),
+        warmup_steps=min(warmup, rounded(found["max_steps"] / 4)),
         accumulate=accumulate,
-        max_steps=horizon,
-        evaluate=max(50, min(_round(horizon / 20), 5_000)),
-        epochs=horizon / steps,
+        **found,
     )
-
-
-def _round(value: float) -> int:
-    """A number that a person would write: one or two digits and zeros, at least 10."""
-    unit = int(10 ** max(1, len(str(int(value))) - 2))
-    return max(unit, round(value / unit) * unit)
 
 
 _RECIPE = Template("""\
@@ -183,7 +160,6 @@ _RECIPE = Template("""\
 task = "translation"
 
 [data]                       # paths are relative to this file; .gz and .zst may stay packed
-$data
 max_length = 256             # tokens; longer pairs are left out, and counted
 
 [tokenizer]
@@ -229,57 +205,3 @@ samples = 3
 beam = 5
 length_penalty = { kind = "power", alpha = 1.0 }
 """)
-
-
-def write_recipe(
-    splits: dict[str, tuple[Path, Path]],
-    counted: dict[str, Measured],
-    choice: Choice,
-    output: Path,
-) -> str:
-    """The recipe's text."""
-    base = output.absolute().parent
-    data = [
-        f"# {counted[name].pairs:,} pairs\n"
-        f"{name} = {{ source = {_quoted(source, base)}, target = {_quoted(target, base)} }}"
-        for name, (source, target) in splits.items()
-    ]
-    train = counted["train"]
-    text = _RECIPE.substitute(
-        vars(choice)
-        | {
-            "pairs": f"{train.pairs:,}",
-            "words": f"{train.words:.0f}",
-            "name": output.name,
-            "stem": output.stem,
-            "data": "",
-            "batch_tokens": BATCH_TOKENS,
-            "epochs": f"{choice.epochs:.0f}",
-        }
-    )
-    head, mark, rest = "".join(map(_aligned, text.splitlines(keepends=True))).partition("[data]")
-    comment, _, rest = rest.partition("\n")
-    return f"{head}{mark}{comment}\n" + "\n".join(data) + rest
-
-
-def _aligned(line: str) -> str:
-    """A setting with its comment at one column."""
-    setting, mark, comment = line.partition("  # ")
-    return f"{setting.rstrip():<28} # {comment.lstrip()}" if mark and setting.strip() else line
-
-
-def _quoted(path: Path, base: Path) -> str:
-    """A path as TOML, relative to the recipe where it lies beside or below it."""
-    shown = os.path.relpath(path.absolute(), base)
-    if shown.startswith(os.pardir):
-        shown = str(path.absolute())
-    escaped = shown.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _check(text: str, output: Path) -> None:
-    """What is written must load."""
-    from regard.recipe import Recipe
-    from regard.recipe.text import parse
-
-    Recipe.from_settings(parse(text, str(output)))

@@ -1,0 +1,129 @@
+"""Time a training step of a GPT (nanoGPT's two sizes) or a BERT (base, masked LM, 8 × 128).
+
+    python benchmarks/speed/step.py gpt-cpu|gpt-gpu|bert [--precision bfloat16]
+
+Run by hand, or by the peers' ``--versus``: the same shapes, dropouts and optimizer as the peers of
+their jobs ``lm`` and ``bert``. Forward, backward, clip (GPT), fused AdamW. The last line is one
+JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+
+import torch
+from torch import Tensor
+
+from regard.models import BERT, GPT, BERTConfig, GPTConfig
+from regard.nn import backend
+from regard.objectives import MaskedLM, NextToken
+from regard.training import foreach
+from regard.training.precision import make_precision
+
+GPT_SIZES = {
+    # preset, blocks of a batch, tokens of a block, dropout: nanoGPT's CPU and GPU settings
+    "gpt-cpu": ("nano-cpu", 12, 64, 0.0),
+    "gpt-gpu": ("nano", 64, 256, 0.2),
+}
+CHARACTERS = 65
+BERT_SHAPE = (8, 128)
+VOCABULARY, MASK, MASKED, IGNORED = 30_522, 103, 0.15, -100
+BATCHES = 10
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    if not options.give_back:
+        backend.keep_heap()
+    model, objective, batches, clip = bert() if options.size == "bert" else gpt(options.size)
+    precision = make_precision(options.precision, model)
+    weights = list(precision.trained_weights.values())
+    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.99), fused=True)
+
+    def step(batch: dict[str, Tensor]) -> float:
+        term = objective(model, batch)["loss"]
+        loss = term.sum / term.count
+        precision.backward(loss)
+        gradients = precision.gradients()
+        if clip:
+            norm = float(foreach.norms(gradients).norm())
+            if norm > clip:
+                foreach.scale(gradients, clip / norm)
+        precision.step(optimizer)
+        precision.forget()
+        return loss.item()
+
+    for batch in batches[: options.warmup]:
+        step(batch)
+    rates = [window(step, batches, options.seconds) for _ in range(options.windows)]
+    low, middle, high = min(rates), statistics.median(rates), max(rates)
+    tokens = batches[0]["tokens"]
+    print(
+        json.dumps(
+            {"tokens_per_s": middle, "min": low, "max": high, "ms_a_step": 1e3 * tokens / middle}
+        )
+    )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("size", choices=(*GPT_SIZES, "bert"))
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
+    parser.add_argument("--threads", type=int, default=int(os.environ.get("PEERS_THREADS", "2")))
+    parser.add_argument("--warmup", type=int, default=2, help="steps")
+    parser.add_argument("--windows", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
+    return parser.parse_args()
+
+
+def gpt(size: str):
+    preset, count, length, dropout = GPT_SIZES[size]
+    names = ("embedding.dropout", "layer.dropout", "layer.attention.dropout")
+    overrides = dict.fromkeys(names, dropout)
+    model = GPT(GPTConfig.preset(preset, vocab_size=CHARACTERS, overrides=overrides)).train()
+    batches = [
+        {"ids": torch.randint(CHARACTERS, (count, length + 1)), "tokens": count * length}
+        for _ in range(BATCHES if size == "gpt-cpu" else 2)
+    ]
+    return model, NextToken(), batches, 1.0
+
+
+def bert():
+    config = BERTConfig.preset("base", vocab_size=VOCABULARY, overrides={"head": "masked_lm"})
+    model = BERT(config).train()
+    batches = []
+    for _ in range(2):
+        ids = torch.randint(1000, VOCABULARY, BERT_SHAPE)
+        hidden = torch.rand(BERT_SHAPE) < MASKED
+        batches.append(
+            {
+                "ids": ids.masked_fill(hidden, MASK),
+                "mask": torch.ones(BERT_SHAPE, dtype=torch.bool),
+                "labels": ids.masked_fill(~hidden, IGNORED),
+                "tokens": ids.numel(),
+            }
+        )
+    return model, MaskedLM(), batches, None
+
+
+def window(step, batches, seconds: float) -> float:
+    """Tokens a second over whole passes."""
+    done, start = 0, time.perf_counter()
+    while True:
+        for batch in batches:
+            step(batch)
+            done += batch["tokens"]
+        elapsed = time.perf_counter() - start
+        if elapsed >= seconds:
+            return done / elapsed
+
+
+if __name__ == "__main__":
+    main()

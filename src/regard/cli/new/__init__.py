@@ -1,0 +1,22 @@
+"""``regard new TASK``: a commented recipe for one's own data, sized to them."""
+
+from __future__ import annotations
+
+from regard.cli.new.dialogue import dialogue
+from regard.cli.new.language_modeling import language_modeling
+from regard.cli.new.translation import translation
+from regard.cli.verbs import make_app
+
+app = make_app(
+    no_args_is_help=True,
+    help="Write a commented recipe for data of your own, sized to them.",
+)
+
+
+@app.callback()
+def _tasks() -> None:
+    """A verb of its own for each task."""
+
+
+for command in (translation, language_modeling, dialogue):
+    app.command()(command)

@@ -1,0 +1,118 @@
+"""Scores of tags: F1 of the spans that they spell (seqeval's), and accuracy.
+
+Spans follow CoNLL's reading of B-x, I-x and O: an I-x that continues no x begins one.
+(Tjong Kim Sang and De Meulder, 2003.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.errors import missing_extra
+from regard.metrics.resampling import Ints, Measure, interval, p_value
+from regard.metrics.score import Comparison, Score, check_sizes
+
+Tags = Sequence[Sequence[str]]
+Counts = npt.NDArray[np.int64]
+SAMPLES = 1000
+
+
+def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Label, first word and the first after it, of each span."""
+    found: list[tuple[str, int, int]] = []
+    label, start = "", 0
+    for n, tag in enumerate([*tags, "O"]):
+        form, _, name = tag.partition("-")
+        inside = form == "I" and name == label
+        if label and not inside:
+            found.append((label, start, n))
+            label = ""
+        if form in ("B", "I") and name and not inside:
+            label, start = name, n
+    return found
+
+
+def score_tags(right: Tags, answered: Tags, samples: int = 0) -> dict[str, Score]:
+    """F1 of spans with precision and recall, and accuracy of tags.
+
+    Raises:
+        DataError: unequal counts, or nothing to score.
+    """
+    check_sizes(answered, right)
+    counts = _counts(right, answered)
+    library, version = _library()
+    given = [list(row) for row in right], [list(row) for row in answered]
+    parts = {
+        "precision": 100 * float(library.precision_score(*given, zero_division=0)),
+        "recall": 100 * float(library.recall_score(*given, zero_division=0)),
+    }
+    f1 = 100 * float(library.f1_score(*given, zero_division=0))
+    return {
+        "f1": Score(
+            "span F1",
+            f1,
+            f"seqeval {version}, micro",
+            interval(_measure(_f1, counts), len(counts), samples),
+            parts,
+        ),
+        "accuracy": Score(
+            "accuracy",
+            _accuracy(counts),
+            "of tags",
+            interval(_measure(_accuracy, counts), len(counts), samples),
+        ),
+    }
+
+
+def compare_tags(right: Tags, ours: Tags, theirs: Tags) -> list[Comparison]:
+    """F1 and accuracy of two systems, by paired bootstrap resampling of the sentences."""
+    first, second = _counts(right, ours), _counts(right, theirs)
+    found = []
+    for name, function in (("span F1", _f1), ("accuracy", _accuracy)):
+        measures = (_measure(function, first), _measure(function, second))
+        p = p_value(measures, len(first), SAMPLES)
+        scores = [Score(name, function(counts), "") for counts in (second, first)]
+        signature = f"paired bootstrap of {SAMPLES}"
+        found.append(Comparison(name, scores[0], scores[1], p, signature))
+    return found
+
+
+def _counts(right: Tags, answered: Tags) -> Counts:
+    """Of each sentence: spans right, answered and both; tags, and those right [N, 5]."""
+    rows = []
+    for wanted, given in zip(right, answered, strict=True):
+        here, there = set(spans_of(wanted)), set(spans_of(given))
+        same = sum(a == b for a, b in zip(wanted, given, strict=True))
+        rows.append((len(here), len(there), len(here & there), len(wanted), same))
+    return np.array(rows, dtype=np.int64)
+
+
+def _f1(counts: Counts) -> float:
+    wanted, given, both = counts[:, :3].sum(axis=0)
+    return 200 * float(both) / max(float(wanted + given), 1.0)
+
+
+def _accuracy(counts: Counts) -> float:
+    tags, same = counts[:, 3:].sum(axis=0)
+    return 100 * float(same) / max(float(tags), 1.0)
+
+
+def _measure(function: Any, counts: Counts) -> Measure:
+    def measure(rows: Ints) -> float:
+        return float(function(counts[rows]))
+
+    return measure
+
+
+def _library() -> tuple[Any, str]:
+    try:
+        from importlib.metadata import version
+
+        from seqeval import metrics
+    except ImportError as error:
+        raise missing_extra("seqeval", "scores") from error
+    return metrics, version("seqeval")
