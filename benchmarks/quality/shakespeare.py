@@ -1,0 +1,75 @@
+"""shakespeare-char: nanoGPT's CPU setting; a validation loss ≤ 1.88 by its scorer is asked.
+
+    python -m benchmarks.quality.shakespeare --data FILE [--run DIR] [k=v …]
+
+``--data`` is Tiny Shakespeare's input.txt (.gz too); its last tenth of characters validates, as in
+nanoGPT. Two figures: the mean loss over the whole of it in blocks, each read from its start, and
+nanoGPT's own, 20 batches of 12 blocks drawn at random (here by a seed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import time
+from pathlib import Path
+
+import torch
+from benchmarks.report import measured_on, table, write_section
+from torch.nn import functional as F
+
+import regard
+from regard.run import Run
+
+BATCHES, BLOCKS = 20, 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--run", type=Path, default=Path("runs/shakespeare-char"))
+    parser.add_argument("settings", nargs="*")
+    options = parser.parse_args()
+    raw = options.data.read_bytes()
+    text = (gzip.decompress(raw) if options.data.suffix == ".gz" else raw).decode("utf-8")
+    cut = int(0.9 * len(text))
+    files = {}
+    for split, part in {"train": text[:cut], "valid": text[cut:]}.items():
+        files[split] = options.run.parent / f"shakespeare.{split}.txt"
+        files[split].parent.mkdir(parents=True, exist_ok=True)
+        files[split].write_text(part, encoding="utf-8")
+    given = [f"data.{split}.file={path}" for split, path in files.items()]
+    begun = time.perf_counter()
+    regard.train(
+        "shakespeare-char", [*given, *options.settings], run=options.run, resume=True, say=print
+    )
+    minutes = (time.perf_counter() - begun) / 60
+    report = regard.evaluate(options.run, {"file": str(files["valid"])})
+    p = regard.load(options.run)
+    row = (
+        Run.open(options.run).environment()["precision"],
+        f"{report.scores['loss'].value:.3f}",
+        f"{drawn(p, files['valid'].read_text(encoding='utf-8')):.3f}",
+        f"{report.scores['bits_per_character'].value:.3f}",
+        f"{minutes:.1f}",
+    )
+    header = ("precision", "whole text", "20 batches", "bits a character", "minutes")
+    write_section("shakespeare-char", f"{measured_on()}\n\n{table(header, [row])}")
+
+
+@torch.no_grad()
+def drawn(p, text: str) -> float:
+    """Mean loss over random blocks, as nanoGPT's training prints it."""
+    ids, length = torch.tensor(p.tokenizer.encode(text)), p.model.config.max_positions
+    random = torch.Generator().manual_seed(1337)
+    losses = []
+    for _ in range(BATCHES):
+        starts = torch.randint(len(ids) - length, (BLOCKS,), generator=random)
+        blocks = torch.stack([ids[start : start + length + 1] for start in starts])
+        logits = p.model(blocks[:, :-1])
+        losses.append(F.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten()))
+    return float(torch.stack(losses).mean())
+
+
+if __name__ == "__main__":
+    main()
