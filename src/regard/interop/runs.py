@@ -127,12 +127,14 @@ def read_hf(directory: Path) -> Imported:
 
 def _labels(given: Mapping[str, Any], config: Any) -> list[str]:
     """Names of the classes, by number; none where the head gives one number."""
-    if getattr(config.head, "kind", "") not in ("classification", "tokens"):
+    kind = getattr(config.head, "kind", "")
+    if kind not in ("classification", "tokens"):
         return []
     _, options = config.head.resolve()
+    if kind == "classification" and options.num_classes == 1:
+        return []
     named = given.get("id2label") or {}
-    classes = range(options.num_classes)
-    return [str(named.get(str(i), f"LABEL_{i}")) for i in classes] if len(classes) > 1 else []
+    return [str(named.get(str(i), f"LABEL_{i}")) for i in range(options.num_classes)]
 
 
 def read_llama2c(path: Path) -> Imported:
