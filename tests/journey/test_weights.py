@@ -191,6 +191,41 @@ def test_shards(call, gpt2):
     assert "names a file elsewhere" in done.stderr
 
 
+HEADS = {
+    "ForSequenceClassification": ("classify", "classification"),
+    "ForTokenClassification": ("tag", "tagging"),
+    "ForMaskedLM": ("fill", "masked-language-modeling"),
+    "ForQuestionAnswering": ("answer", "question-answering"),
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("ending", HEADS)
+def test_heads_say_the_task(call, ending):
+    """Each is used by its verb at once; names of classes come in and go out."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    labels = {0: "O", 1: "B-x"} if ending.endswith("Classification") else None
+    sizes = {"hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3}
+    config = transformers.BertConfig(**sizes, intermediate_size=8, id2label=labels)
+    getattr(transformers, f"Bert{ending}")(config).save_pretrained("theirs")
+    shutil.copy(DATA / "tok_reference" / "bert_uncased" / "vocab.txt", "theirs")
+    verb, task = HEADS[ending]
+    assert f"a run of {task}" in taken(call, "theirs", "run")
+    predictor = regard.load("run")
+    if verb == "answer":
+        assert predictor.answer("who is there?", "John is there.") is not None
+    elif verb == "fill":
+        filled = [str(predictor.fill(f"hello {mask} there")) for mask in ("[MASK]", "<mask>")]
+        assert filled[0] == filled[1]
+    else:
+        assert set(str(getattr(predictor, verb)("hello")).split("/")[-1:]) <= {"O", "B-x"}
+    assert call("export", "hf", "run", "-o", "back").returncode == 0
+    before, after = read_tensors(Path("theirs")), read_tensors(Path("back"))
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    if labels:
+        assert json.loads(Path("back/config.json").read_text())["id2label"]["1"] == "B-x"
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("changes", "words"),

@@ -122,7 +122,8 @@ def bert_like(family: str, rng: random.Random, **more: Any) -> Any:
     heads, width = sizes(rng)
     endings = ["ForMaskedLM", "ForMaskedLM", "Model", "ForTokenClassification"]
     endings += ["ForQuestionAnswering", "ForSequenceClassification"]
-    ending = rng.choice(endings[: 5 if family == "DistilBert" else 6])
+    endings += ["ForPreTraining"]
+    ending = rng.choice(endings[: {"DistilBert": 5, "Roberta": 6, "Bert": 7}[family]])
     names = {
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",
@@ -252,10 +253,13 @@ def outputs(name: str, rng: random.Random, theirs: Any, ours: Any) -> list[tuple
     if "start_logits" in found:
         expected = torch.stack([found.start_logits, found.end_logits], dim=-1)
     else:
-        expected = found.last_hidden_state if "last_hidden_state" in found else found.logits
-    pairs = [(expected, made)]
-    if isinstance(made, tuple):  # states and their summary
-        pairs = [(expected, made[0]), (found.pooler_output, made[1])]
+        names = ("last_hidden_state", "prediction_logits", "logits")
+        expected = next(found[key] for key in names if key in found)
+    if isinstance(made, tuple):
+        summary = found.pooler_output if "pooler_output" in found else found.seq_relationship_logits
+        pairs = [(expected, made[0]), (summary, made[1])]
+    else:
+        pairs = [(expected, made)]
     # A summary of a text is of its first token: where that is padding it means nothing.
     kept = [mask if a.dim() == 3 else mask[:, 0] for a, _ in pairs]
     return [(a[real], b[real]) for (a, b), real in zip(pairs, kept, strict=True)]

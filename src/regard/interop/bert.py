@@ -25,7 +25,10 @@ _TABLES = {
     "encoder.positions.weight": "embeddings.position_embeddings.weight",
 }
 _SLICES = {"queries": "query", "keys": "key", "values": "value"}
-POOLER = {"pooler.linear": "pooler.dense"}
+SUMMARY = {"pooler.linear": "pooler.dense"}
+_FOLLOWS = {"head.next_sentence": "cls.seq_relationship"}
+POOLER = tuple(pairs({"pooler.dense": ""}))
+"""A summary's tensors, in files whose architecture reads none."""
 _MASKED = {
     "head.hidden": "cls.predictions.transform.dense",
     "head.norm": "cls.predictions.transform.LayerNorm",
@@ -40,6 +43,7 @@ CHOOSING = {
 ENDINGS = {
     "Model": "pooled",
     "ForMaskedLM": "masked_lm",
+    "ForPreTraining": "masked_lm",
     "ForSequenceClassification": "classification",
     "ForTokenClassification": "tokens",
     "ForQuestionAnswering": "span",
@@ -59,7 +63,7 @@ def body(config: Any) -> list[Entry]:
 
 def table(config: Any) -> Table:
     """Which tensor is which."""
-    modules = {**POOLER, **CHOOSING.get(config.head.kind, _MASKED)}
+    modules = {**SUMMARY, **_FOLLOWS, **CHOOSING.get(config.head.kind, _MASKED)}
     heads = {"head.bias": "cls.predictions.bias", **pairs(modules)}
     return [*body(config), *(Entry(ours, theirs) for ours, theirs in heads.items())]
 
@@ -110,16 +114,19 @@ def read_body(given: Settings, activation: str) -> dict[str, Any]:
 def read_head(given: Settings, activation: str) -> Any:
     """Our settings of the head that the architecture's name says."""
     kind = next(kind for end, kind in ENDINGS.items() if given.architecture.endswith(end))
-    given.ignore(["classifier_dropout"])  # heads have that of the layers
+    given.ignore(["classifier_dropout"])  # in training; here it is that of the layers
     if kind == "masked_lm":
-        return {"kind": kind, "activation": activation}
-    if kind == "pooled" and not given.holds("pooler.dense.weight"):
+        follows = given.architecture.endswith("ForPreTraining")
+        return {"kind": kind, "activation": activation, "next_sentence": follows}
+    if kind == "pooled" and not given.holds(POOLER[0]):
         return "none"
     if kind not in ("classification", "tokens"):
         return kind
     labels = given.take("id2label", None)
-    classes = given.take("num_labels", 2) if labels is None else len(labels)
-    return {"kind": kind, "num_classes": classes}
+    return {
+        "kind": kind,
+        "num_classes": given.take("num_labels", 2) if labels is None else len(labels),
+    }
 
 
 def read(given: Settings) -> dict[str, Any]:
@@ -150,7 +157,12 @@ def write(config: BERTConfig) -> dict[str, Any]:
 
 def ending_of(config: BERTConfig) -> str:
     """How the architecture's name ends."""
-    return {"none": "Model", **inverse(ENDINGS)}[config.head.kind]
+    if config.head.kind == "none":
+        return "Model"
+    _, options = config.head.resolve()
+    if getattr(options, "next_sentence", False):
+        return "ForPreTraining"
+    return inverse(ENDINGS)[config.head.kind]
 
 
 def write_labels(config: BERTConfig) -> dict[str, Any]:
@@ -175,8 +187,9 @@ FORMAT = Format(
     table=table,
     tied=tied,
     ignored=("embeddings.position_ids",),
-    unused=(
-        *("cls.seq_relationship.weight", "cls.seq_relationship.bias"),
-        *("pooler.dense.weight", "pooler.dense.bias"),
-    ),
+    unused={
+        "BertForMaskedLM": (*pairs(dict.fromkeys(_FOLLOWS.values(), "")), *POOLER),
+        "BertForTokenClassification": POOLER,
+        "BertForQuestionAnswering": POOLER,
+    },
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from regard.interop.settings import Settings
@@ -25,7 +25,8 @@ class Format:
         tied: tensors that are one under our config, the first of them in the table; a file may
             hold either, or both.
         ignored: tensors that hold no parameter, such as masks; patterns with ``{}``.
-        unused: parameters of heads that the architecture does not have; left out, and said so.
+        unused: by architecture, parameters that files of it may hold for heads that it does not
+            have; left out, and said so.
     """
 
     model_type: str
@@ -36,7 +37,7 @@ class Format:
     table: Callable[[Any], Table]
     tied: Callable[[Any], Sequence[tuple[str, str]]] = lambda config: ()
     ignored: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def pairs(names: Mapping[str, str], kinds: tuple[str, ...] = ("weight", "bias")) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +23,7 @@ from regard.interop.settings import Settings
 from regard.interop.slots import empty, fill, matches
 from regard.nn.attention import AttentionSpec
 from regard.recipe.layers import flatten
+from regard.registry import Family
 from regard.spec import KindSpec, build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -93,17 +94,15 @@ def read_directory(directory: Path) -> Found:
         for older, newer in _OLDER.items():
             key = key.removesuffix(older) + newer if key.endswith(older) else key
         tensors[key.removeprefix(prefix)] = tensor
+    left_out = tuple(key for key in tensors if key in form.unused.get(architecture, ()))
     tensors = {
         key: tensor
         for key, tensor in tensors.items()
-        if not any(matches(one, key) for one in form.ignored)
+        if key not in left_out and not any(matches(one, key) for one in form.ignored)
     }
     config = _config(form, Settings(given, where, architecture=architecture, tensors=tensors))
     _join_tied(tensors, form, config, str(directory))
     model = on_meta(registry.family(form.family), config)
-    placed = empty(model, form.table(config), dict(model.named_parameters()))
-    left_out = tuple(key for key in tensors if key in form.unused and key not in placed)
-    tensors = {key: tensor for key, tensor in tensors.items() if key not in left_out}
     filled = fill(model, form.table(config), tensors, where=str(directory))
     return Found(form, config, filled, given, left_out)
 
@@ -139,7 +138,8 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
     Raises:
         InputError: none can.
     """
-    wanted, faults = _spelled_out(config), []
+    faults = []
+    wanted = _spelled_out(registry.family(family), config)
     for name in registry.names("formats"):
         form: Format = registry.kind("formats", name)
         if form.family != family:
@@ -150,7 +150,7 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
             written = {"model_type": name, **form.write(config)}
             architecture = _architecture(form, written, name)
             settings = Settings(written, name, architecture=architecture, tensors=tensors)
-            made = _spelled_out(_config(form, settings))
+            made = _spelled_out(registry.family(family), _config(form, settings))
         except (RegardError, AttributeError, KeyError) as error:
             faults.append(f"{name}: {error}")
             continue
@@ -166,7 +166,7 @@ def form_for(family: str, config: Any) -> tuple[Format, list[str]]:
     )
 
 
-def _spelled_out(config: Any) -> dict[str, Any]:
+def _spelled_out(family: Family, config: Any) -> dict[str, Any]:
     """Settings by dotted key, those said by others too: two configs of one model are equal."""
 
     def spell(part: Any) -> Any:
@@ -183,6 +183,8 @@ def _spelled_out(config: Any) -> dict[str, Any]:
         return part
 
     found = flatten(spell(config))
+    if "pooler" in found:  # heads that read no summary have none
+        found["pooler"] = cast(Any, on_meta(family, config)).pooler is not None
     if "target_vocab_size" in found:
         found["target_vocab_size"] = config.target_vocabulary
     return found

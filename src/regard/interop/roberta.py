@@ -25,7 +25,7 @@ def table(config: Any) -> Table:
     """Which tensor is which."""
     kind = config.head.kind
     chosen = _CLASSES if kind == "classification" else bert.CHOOSING.get(kind, _MASKED)
-    heads = {"head.bias": "lm_head.bias", **pairs({**bert.POOLER, **chosen})}
+    heads = {"head.bias": "lm_head.bias", **pairs({**bert.SUMMARY, **chosen})}
     return [*bert.body(config), *(Entry(ours, theirs) for ours, theirs in heads.items())]
 
 
@@ -68,11 +68,16 @@ FORMAT = Format(
     architectures={
         name.replace("Bert", "Roberta"): prefix.replace("bert", "roberta")
         for name, prefix in bert.FORMAT.architectures.items()
+        if name != "BertForPreTraining"
     },
     read=read,
     write=write,
     table=table,
     tied=tied,
     ignored=("embeddings.position_ids",),
-    unused=("pooler.dense.weight", "pooler.dense.bias"),
+    unused={
+        "RobertaForMaskedLM": bert.POOLER,
+        "RobertaForTokenClassification": bert.POOLER,
+        "RobertaForQuestionAnswering": bert.POOLER,
+    },
 )

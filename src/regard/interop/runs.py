@@ -50,8 +50,8 @@ OBJECTIVES = {
 PROBLEMS = {"regression": "regression", "multi_label_classification": "multi_label"}
 """What a classifier of theirs may be otherwise, and the objective that says so."""
 
-LABELS = "labels.json"
-"""The file of a run that names its classes."""
+LABELS, ANSWERING = "labels.json", "answering.json"
+"""Files of a run: the names of its classes; whether a question may have no answer."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +197,8 @@ def write_run(found: Imported, output: Path) -> Run:
             tokenizer.save(partial / name)
         if found.labels:
             write_json(partial / LABELS, {"labels": list(found.labels)})
+        if task == TASKS["span"]:
+            write_json(partial / ANSWERING, {"no_answer": False})
         made.record_environment({"imported": found.origin, "precision": "float32"})
         made.store.save(0, {"model": dict(found.tensors)}, {"imported": found.origin})
         made.write_card(_card(found, task, output))

@@ -145,7 +145,9 @@ class Filler:
         return Filled(self.tokenizer.decode(whole), tuple(found))
 
     def _split(self, text: str) -> list[str]:
-        parts = text.split(MASK)
+        hidden = self.tokenizer.mask_id
+        own = MASK if hidden is None else self.tokenizer.vocabulary[hidden]
+        parts = text.replace(own, MASK).split(MASK)  # an imported one may spell it [MASK]
         if len(parts) < 2:
             raise InputError(
                 f"there is no {MASK} in {text!r}",
