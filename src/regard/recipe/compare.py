@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
+from regard import registry
 from regard.errors import RecipeError, RegardError
 from regard.recipe.layers import flatten
 from regard.recipe.recipe import Recipe
@@ -36,11 +37,8 @@ def differences(stored: Recipe, new: Recipe) -> list[str]:
     ``auto`` agrees with whatever was chosen, and what `MAY_CHANGE` lists may differ.
     """
     if stored.settled and not new.settled:
-        decided: dict[str, Any] = {
-            key: stored.model[key]
-            for key in ("vocab_size", "target_vocab_size")
-            if key in stored.model
-        }
+        by_data = (*registry.task(stored.task).stand_in, "target_vocab_size")
+        decided = {key: stored.model[key] for key in by_data if key in stored.model}
         new = new.resolved(decided)
     before, after = flatten(stored.settings()), flatten(new.settings())
     return sorted(
