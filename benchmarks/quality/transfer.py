@@ -56,7 +56,7 @@ TUNING: dict[str, Any] = {
     "training": {
         "clip_norm": 1.0,
         "optimizer": {"kind": "adamw", "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 0.01},
-        "schedule": {"kind": "linear", "peak": 5e-4, "warmup_steps": 50},
+        "schedule": {"kind": "linear", "peak": 1e-3, "warmup_steps": 50},
         "checkpoint": {"keep": 1},
     },
     "objective": {"kind": "classes"},
@@ -64,7 +64,7 @@ TUNING: dict[str, Any] = {
 }
 LENGTHS: dict[str, dict[int | None, dict[str, Any]]] = {
     "sst2": {
-        100: {"max_steps": 200, "batch_size": 16},
+        100: {"max_steps": 400, "batch_size": 16},
         1_000: {"max_steps": 600, "batch_size": 16},
         None: {"max_epochs": 3, "batch_tokens": 2048},
     },
@@ -82,21 +82,22 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=10_000, help="of pre-training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--tasks", nargs="+", default=list(LENGTHS), choices=LENGTHS)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--score-only", action="store_true")
     options = parser.parse_args()
     options.runs.mkdir(parents=True, exist_ok=True)
     if not options.score_only:
         starts = pretrain(options)
-        for task, size, seed, start in _plan(options.seeds):
+        for task, size, seed, start in _plan(options.seeds, options.tasks):
             tune(options, task, size, seed, start, starts[start])
     write(options)
 
 
-def _plan(seeds: Sequence[int]) -> Iterator[tuple[str, int | None, int, str]]:
+def _plan(seeds: Sequence[int], tasks: Sequence[str]) -> Iterator[tuple[str, int | None, int, str]]:
     for size in SIZES:
         for seed in seeds:
-            for task in LENGTHS:
+            for task in tasks:
                 for start in ("pretrained", "scratch"):
                     yield task, size, seed, start
 
