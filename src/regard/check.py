@@ -100,7 +100,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     schedule = _schedule(ready, steps)
     yield schedule
     model = build_model(recipe, task, settings)
-    for line in take_over(recipe, model):
+    for line in take_over(recipe, model, new_head=task.new_head()):
         yield Row("weights", line)
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("model", f"{recipe.family}, {parameters:,} parameters", {"parameters": parameters})

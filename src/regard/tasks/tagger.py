@@ -13,7 +13,7 @@ from torch import nn
 from regard.data.codecs import LIST, Words
 from regard.data.framed import IGNORED
 from regard.errors import InputError
-from regard.metrics.spans import spans_of
+from regard.metrics.spans import OUTSIDE, spans_of
 
 if TYPE_CHECKING:
     from regard.tasks.tagging import Tagging
@@ -53,7 +53,8 @@ class Tagged:
     spans: tuple[Span, ...]
 
     def __str__(self) -> str:
-        return " ".join(f"{word}/{tag}" for word, tag in zip(self.words, self.tags, strict=True))
+        rows = zip(self.words, self.tags, strict=True)
+        return " ".join(word if tag == OUTSIDE else f"{word}/{tag}" for word, tag in rows)
 
 
 class Tagger:
@@ -68,7 +69,7 @@ class Tagger:
     def __init__(self, model: nn.Module, task: Tagging) -> None:
         self.model = model
         self.tokenizer = task.tokenizer
-        self.labels = task.labels.names
+        self.labels = task.labels
         self._task = task
 
     def __repr__(self) -> str:
