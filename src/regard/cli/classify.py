@@ -59,10 +59,10 @@ def _row(line: str, origin: str, sides: int | None) -> Any:
     """
     parts = tuple(line.split("\t"))
     if len(parts) != (sides or min(len(parts), 2)):
-        wanted = "the model reads pairs" if sides == 2 else "the model reads one text a line"
-        hint = "write TEXT, a TAB, and the other TEXT" if sides == 2 else "put spaces for its TABs"
-        found = f"{len(parts)} text{'s' * (len(parts) > 1)} between TABs"
-        raise InputError(f"{wanted}, here are {found}", where=origin, hint=hint)
+        wanted = "pairs of texts, with a TAB between" if sides == 2 else "one text a line"
+        hint = "write TEXT, a TAB, and the other TEXT" if sides == 2 else "put spaces for TABs"
+        found = f"here are {len(parts) - 1} TAB(s)"
+        raise InputError(f"the model reads {wanted}; {found}", where=origin, hint=hint)
     return parts if len(parts) == 2 else parts[0]
 
 

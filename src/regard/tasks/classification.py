@@ -159,18 +159,9 @@ class Classification(LabelTask):
     def compare(
         self, examples: Examples, ours: Evaluation, theirs: Evaluation
     ) -> Sequence[Comparison]:
-        """By paired bootstrap resampling.
-
-        Raises:
-            InputError: the other run answers in other words.
-        """
-        try:
-            rows = [self._comparable(one) for one in (ours.outputs, theirs.outputs)]
-        except CodecError as error:
-            raise InputError(
-                f"the other run's answers are no labels of this one: {error.what}"
-            ) from None
-        return compare_all(self._scorers(), self._comparable(examples.references), *rows)
+        """By paired bootstrap resampling."""
+        rows = (examples.references, ours.outputs, theirs.outputs)
+        return compare_all(self._scorers(), *map(self._comparable, rows))
 
     def _scorers(self) -> Any:
         if not self.labels:
@@ -179,7 +170,12 @@ class Classification(LabelTask):
 
     def _comparable(self, answers: Sequence[Any]) -> Any:
         texts = [LIST.join(one) if isinstance(one, tuple) else str(one) for one in answers]
-        rows = [torch.tensor(row).numpy() for row in self.target.encode_batch(texts)]
+        try:
+            rows = [torch.tensor(row).numpy() for row in self.target.encode_batch(texts)]
+        except CodecError as error:  # what is read was checked: they are another run's
+            raise InputError(
+                f"these runs cannot be compared: {error.what}", hint=error.hint
+            ) from None
         return self.target.tensor(rows).numpy()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ class Value:
     @property
     def answer(self) -> str:
         """As data write it."""
-        return repr(self.value)
+        return f"{self.value:.9g}"
 
 
 Answer = Label | LabelSet | Value
@@ -115,7 +115,7 @@ class Classifier:
             InputError: for what is neither, or for texts where pairs are wanted.
         """
         one = isinstance(texts, str | tuple)
-        rows = self._rows([texts] if one else list(texts))
+        rows = self._rows(list(texts) if isinstance(texts, Iterable) and not one else [texts])
         found = [self._answer(row) for row in self._task.logits(self.model, rows)] if rows else []
         return found[0] if one else found
 

@@ -57,16 +57,7 @@ class Tagging(LabelTask):
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """A CoNLL file or a table."""
-        if "file" not in data:
-            raise RecipeError(
-                "tagging reads a CoNLL file, or a table with lists of words and tags",
-                where="data",
-                hint="give data.train.file",
-            )
-        if is_table(data["file"]):
-            lists = (WORDS, TAGS)
-            return Agreeing(open_source(data, columns=lists, lists=lists))
-        return Conll(Path(data["file"]), data.get("fields"))
+        return tagged_words(data)
 
     def recall(self) -> None:
         """Read the tags of the run."""
@@ -155,6 +146,24 @@ class Tagging(LabelTask):
     ) -> Sequence[Comparison]:
         """By paired bootstrap resampling of the sentences."""
         return compare_tags(examples.references, ours.outputs, theirs.outputs)
+
+
+def tagged_words(data: Mapping[str, Any]) -> Source:
+    """Lists of words and of tags, of a CoNLL file or of a table.
+
+    Raises:
+        RecipeError: no file is named, or columns are not what they must be.
+    """
+    if "file" not in data:
+        raise RecipeError(
+            "tagging reads a CoNLL file, or a table with lists of words and tags",
+            where="data",
+            hint="give data.train.file",
+        )
+    if is_table(data["file"]):
+        lists = (WORDS, TAGS)
+        return Agreeing(open_source(data, columns=lists, lists=lists))
+    return Conll(Path(data["file"]), data.get("fields"))
 
 
 def _parts(words: Sequence[list[int]], room: int) -> list[list[list[int]]]:
