@@ -127,7 +127,8 @@ class TestWrongKeys:
             recipe.data_of("valid")
         assert "data.valid" in str(caught.value)
         found = recipe.override({"data.valid.file": "b.tsv"}).data_of("valid")
-        assert (found.file, found.fields) == ("b.tsv", {"source": "a"})
+        assert found.file.endswith("b.tsv")
+        assert found.fields == {"source": "a"}
 
     def test_neither_horizon(self, write):
         assert "exactly one of max_steps" in complaint(write('task = "translation"\n[training]\n'))

@@ -44,6 +44,12 @@ class Tagging(LabelTask):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.target = LabelLists(())
+        if recipe.objective.kind in ("multi_label", "regression"):
+            raise RecipeError(
+                f"{recipe.objective.kind!r} is no objective of tagging: a word has one tag",
+                where=recipe.place("objective.kind"),
+                hint='write objective.kind = "classes"',
+            )
 
     @property
     def label_column(self) -> str:
