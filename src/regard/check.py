@@ -18,6 +18,7 @@ from torch import nn
 
 from regard.errors import RegardError
 from regard.load import open_task
+from regard.objectives.classes import Classes
 from regard.recipe import Recipe
 from regard.run import Run
 from regard.training import Ranks, choose_device, counted, make_precision, make_schedule
@@ -100,7 +101,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     schedule = _schedule(ready, steps)
     yield schedule
     model = build_model(recipe, task, settings)
-    for line in take_over(recipe, model):
+    for line in take_over(recipe, model, new_head=task.new_head()):
         yield Row("weights", line)
     parameters = sum(p.numel() for p in model.parameters())
     yield Row("model", f"{recipe.family}, {parameters:,} parameters", {"parameters": parameters})
@@ -122,7 +123,7 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         f"{after:,.0f} MB in all",
         {"seconds": round(seconds, 3), "added_mb": round(after - before), "peak_mb": round(after)},
     )
-    classes = _classes(model)
+    classes = _classes(model, task.objective())
     if classes is None:
         return
     blind = math.log(classes)
@@ -208,9 +209,10 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     yield Row("trial run", f"{seconds:.1f} s", {"seconds": round(seconds, 3)})
 
 
-def _classes(model: nn.Module) -> int | None:
+def _classes(model: nn.Module, objective: Any) -> int | None:
     """What the head chooses between; None where it does not choose."""
-    weight = getattr(getattr(model, "head", None), "weight", None)
+    head: Any = getattr(model, "head", None)
+    weight = getattr(head.linear if isinstance(objective, Classes) else head, "weight", None)
     return None if weight is None else len(weight)
 
 

@@ -42,6 +42,8 @@ from regard.training.checkpoints import EMA
 
 FORMAT = 1
 LOCK = ".lock"
+LEARNED = ("tokenizer*.json", "labels.json", "dialogue.json")
+"""What tasks learn from the data and keep in a run, before it has its recipe."""
 RECIPE, METRICS, TOKENIZER, ENVIRONMENT, CARD = (
     "recipe.toml",
     "metrics.jsonl",
@@ -155,7 +157,7 @@ class Run:
         with ranks.first():
             run = cls.create(path, resume=resume) if ranks.main else cls(Path(path))
             if ranks.main and not run._begun:
-                run._forget_tokenizers()
+                run._forget_learned()
         try:
             yield run
         except Exception:
@@ -169,17 +171,18 @@ class Run:
     def _begun(self) -> bool:
         return self.has_recipe or bool(self.store.all())
 
-    def _forget_tokenizers(self) -> None:
-        """One that ended before it kept its recipe may have learned them by other settings."""
-        for path in self.path.glob("tokenizer*.json"):
-            path.unlink()
+    def _forget_learned(self) -> None:
+        """One that ended before it kept its recipe may have learned otherwise."""
+        for pattern in LEARNED:
+            for path in self.path.glob(pattern):
+                path.unlink()
 
     def _remove_beginnings(self) -> None:
         """Leave no directory behind that never became a run, so that the next attempt may have it.
 
         The directory was empty: what is there this process made.
         """
-        self._forget_tokenizers()
+        self._forget_learned()
         shutil.rmtree(self.path / "data", ignore_errors=True)
         with suppress(OSError):
             if [one.name for one in self.path.iterdir()] == [LOCK]:

@@ -57,7 +57,13 @@ def adapt(recipe: Recipe, model: nn.Module) -> None:
         add_adapters(model, *spec.resolve("model.adapter"))
 
 
-def take_over(recipe: Recipe, model: nn.Module, kept: Collection[str] | None = None) -> list[str]:
+def take_over(
+    recipe: Recipe,
+    model: nn.Module,
+    kept: Collection[str] | None = None,
+    *,
+    new_head: bool = False,
+) -> list[str]:
     """Fill a new model with the weights it starts from, add adapters, say what trains.
 
     Args:
@@ -65,6 +71,7 @@ def take_over(recipe: Recipe, model: nn.Module, kept: Collection[str] | None = N
         model: changed in place.
         kept: names of the weights that do not train, where the run goes on and will bring its
             own; None for a new run.
+        new_head: a head there answers something else: it is not taken.
 
     Returns:
         Lines worth reading: where tensors came from, and how many numbers train.
@@ -74,7 +81,7 @@ def take_over(recipe: Recipe, model: nn.Module, kept: Collection[str] | None = N
     if kept is None:
         still = frozen_by(recipe, model)
         if (start := recipe.model.get("start_from")) is not None:
-            lines, taken = start_weights(model, Path(str(start)))
+            lines, taken = start_weights(model, Path(str(start)), new_head=new_head)
             still |= taken if recipe.adapter is not None else set()
     adapt(recipe, model)
     for name, parameter in model.named_parameters():
@@ -134,10 +141,12 @@ def _begins(name: str, entry: str) -> bool:
     return fnmatch.fnmatchcase(name, entry) or fnmatch.fnmatchcase(name, f"{entry}.*")
 
 
-def start_weights(model: nn.Module, run: Path) -> tuple[list[str], set[str]]:
+def start_weights(
+    model: nn.Module, run: Path, *, new_head: bool = False
+) -> tuple[list[str], set[str]]:
     """Fill a new model with a run's weights, adapters merged into them.
 
-    A head of another kind, or for other classes, keeps its random weights.
+    A head of another kind, for other classes, or that is to be new, keeps its random weights.
 
     Returns:
         What came from there and what is new, in words; the names of what came.
@@ -150,7 +159,8 @@ def start_weights(model: nn.Module, run: Path) -> tuple[list[str], set[str]]:
     weights, own = dict(theirs.named_parameters()), dict(model.named_parameters())
     taken = {key for key in own if key in weights}
     differ = [key for key in own if key in taken and weights[key].shape != own[key].shape]
-    if _head_kind(model) != _head_kind(theirs) or any(key.startswith(HEAD) for key in differ):
+    new_head |= _head_kind(model) != _head_kind(theirs)
+    if new_head or any(key.startswith(HEAD) for key in differ):
         taken = {key for key in taken if not key.startswith(HEAD)}
     for key in differ:
         if key in taken:

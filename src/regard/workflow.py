@@ -203,7 +203,8 @@ def fit(
     store = run.store
     store.notes = notes_of(recipe) or store.notes
     restored = going_on and store.newest_valid()[0] is not None
-    for line in take_over(recipe, model, store.base_names() if restored else None):
+    kept = store.base_names() if restored else None
+    for line in take_over(recipe, model, kept, new_head=task.new_head()):
         say(line)
     settings = with_width(ready.settings, model)
     if ranks.main:
@@ -378,7 +379,7 @@ def evaluate(
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
-            hint="give files: --source FILE --target FILE",
+            hint="give files: --data KEY=FILE, in the words of data.test",
         )
     examples = task.read(data, split="test")
     options = {"beam": beam}

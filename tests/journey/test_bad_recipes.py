@@ -16,7 +16,7 @@ WRITTEN = [
     ("d_model = 16", 'd_model = "16"', "tiny.toml:13: model.d_model: '16' does not fit"),
     ("num_heads = 2", "num_heads = 3", "tiny.toml:15: model.layer.attention.num_heads: 3 heads do"),
     ("num_heads = 2", "num_haeds = 2", "did you mean model.layer.attention.num_heads?"),
-    ('task = "translation"', 'task = "tagging"', "tiny.toml:1: task: there is no 'tagging'"),
+    ('task = "translation"', 'task = "detection"', "tiny.toml:1: task: there is no 'detection'"),
     ('task = "translation"', 'task = "translatoin"', "did you mean 'translation'?"),
     ('kind = "words"', 'kind = "bpee"', "tiny.toml:9: tokenizer.kind: there is no 'bpee'"),
     ("[data]", "[date]", "tiny.toml:3: date: unknown key"),

@@ -13,7 +13,26 @@ MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 HEAVY = {"wmt14-base", "wmt14-big"}
 
 
+def table(fields):
+    """A few examples as a recipe's fields name them, or count them where there is no header."""
+    numbered = all(isinstance(field, int) for field in fields.values())
+    width = max(fields.values()) if numbered else len(fields)
+    header = [] if numbered else ["\t".join(fields.values())]
+    place = {c: fields[c] - 1 if numbered else n for n, c in enumerate(fields)}
+    rows = []
+    for n in range(40):
+        row = ["x"] * width
+        for column, at in place.items():
+            row[at] = str(n % 2) if column == "label" else f"some words {n}"
+        rows.append("\t".join(row))
+    return "\n".join([*header, *rows]) + "\n"
+
+
 def data(task):
+    if task == "classification":
+        return [f"data.{split}.file={split}.tsv" for split in ("train", "valid", "test")]
+    if task == "tagging":
+        return [f"data.{split}.file={split}.conll" for split in ("train", "valid", "test")]
     if task == "dialogue":
         return [f"data.{split}.file={split}.jsonl" for split in ("train", "valid", "test")]
     if task == "language-modeling":
@@ -43,6 +62,11 @@ def test_check(call, tmp_path, name):
         lines = "\n".join(json.dumps(one) for one in talk if one["turns"][0][1])
         for split in ("train", "valid", "test"):
             (tmp_path / f"{split}.jsonl").write_text(lines)
+    for split in ("train", "valid", "test"):
+        if Recipe.load(name).task == "classification":
+            fields = Recipe.load(name).data.train.fields
+            (tmp_path / f"{split}.tsv").write_text(table(fields))
+        (tmp_path / f"{split}.conll").write_text("Anna\tB-person\nsleeps\tO\n\t\n" * 40)
     words = data(Recipe.load(name).task)
     if Recipe.load(name).tokenizer.kind not in ("words", "chars"):
         words.append("tokenizer.vocab_size=300")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regard.cli import translate
+from regard.cli import files, translate
 from regard.load import load
 
 TEXTS = ["3 1 4 1 5", "2 7", "1 8 2 8 1 8 2 8"]
@@ -74,7 +74,7 @@ class TestInputsAndOutputs:
     def test_the_order_is_kept_over_chunks_and_lengths(self, call, trained, monkeypatch):
         many = [" ".join("0123456789"[: 1 + (7 * n) % 10]) for n in range(23)]
         whole = lines(call("translate", trained, *many))
-        monkeypatch.setattr(translate, "CHUNK", 5)
+        monkeypatch.setattr(files, "CHUNK", 5)
         assert lines(call("translate", trained, stdin="\n".join(many))) == whole
         assert whole == [lines(call("translate", trained, one))[0] for one in many]
 
@@ -237,7 +237,7 @@ class TestBadInput:
             assert f"error: {place}{words}" in done.stderr
 
     def test_what_was_done_before_an_error_stays(self, call, trained, tmp_path, monkeypatch):
-        monkeypatch.setattr(translate, "CHUNK", 2)
+        monkeypatch.setattr(files, "CHUNK", 2)
         (tmp_path / "in.txt").write_text("1\n2\n3\n4\n" + "5 " * 1100)
         done = call("translate", trained, "-i", "in.txt", "-o", "out.txt")
         assert done.returncode == 2

@@ -115,12 +115,20 @@ class TestWrongKeys:
             ("schedule.kind = 'cosine'\nschedule.factor = 2.0", "factor has no meaning"),
             ("[evaluation]\nevery_steps = 9\nevery_epochs = 2", "exclude each other"),
             ("[data.valid]\nsource = 'a'\nfile = 'b'", "source and target and file and fields"),
-            ("[data.valid]\nfields = { source = 'a' }", "give file as well"),
             ("[decoding]\nmax_length = 'input*2'", 'a number, or "input+50"'),
         ],
     )
     def test_keys_that_contradict(self, write, line, words):
         assert words in complaint(write(BASE + line + "\n"))
+
+    def test_a_file_may_come_later(self, write):
+        recipe = Recipe.load(write(BASE + "[data.valid]\nfields = { source = 'a' }\n"))
+        with pytest.raises(RecipeError, match="give file as well") as caught:
+            recipe.data_of("valid")
+        assert "data.valid" in str(caught.value)
+        found = recipe.override({"data.valid.file": "b.tsv"}).data_of("valid")
+        assert found.file.endswith("b.tsv")
+        assert found.fields == {"source": "a"}
 
     def test_neither_horizon(self, write):
         assert "exactly one of max_steps" in complaint(write('task = "translation"\n[training]\n'))

@@ -140,6 +140,15 @@ class TestHeads:
         assert said[1] == "new, drawn at random: none"
         assert same(held(model), held(old))
 
+    def test_a_head_that_is_to_be_new(self, tmp_path):
+        """As for other labels: nothing of its shapes tells."""
+        path, old = self.old(tmp_path, "classification")
+        model = self.bert("classification")
+        said, taken = start_weights(model, path, new_head=True)
+        assert said[1] == "new, drawn at random: head.linear.bias, head.linear.weight"
+        assert taken == {name for name in held(old) if not name.startswith("head.")}
+        assert not torch.equal(held(model)["head.linear.weight"], held(old)["head.linear.weight"])
+
     def test_the_body_must_fit(self, tmp_path):
         path, _ = self.old(tmp_path, "masked_lm")
         with pytest.raises(RecipeError, match=r"encoder\.positions\.weight is .* there and"):

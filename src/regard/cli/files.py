@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from typing import IO, Any, cast
 from regard.errors import InputError, missing_extra
 
 Write = Callable[[str], None]
+
+CHUNK = 4096
+"""Texts worked on together: sorted by length inside, answered in their order."""
 
 
 def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str) -> Any:
@@ -49,6 +53,14 @@ def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
             "there is nothing to work on", hint="give a text in quotes, -i FILE, or pipe text in"
         )
     return read_lines(file or "-", allow_empty=True)
+
+
+def chunks(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[list[str], list[str]]]:
+    """Many texts of `texts_from` at a time, with where each stands."""
+    place = "text " if words else f"{'<stdin>' if file in (None, '-') else file}:"
+    numbered = enumerate(texts_from(words, file), start=1)
+    while chunk := list(itertools.islice(numbered, CHUNK)):
+        yield [text for _, text in chunk], [f"{place}{number}" for number, _ in chunk]
 
 
 def refuse_existing(path: Path | None) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
 from regard.cli import options
-
-CHUNK = 4096
-"""Lines translated together: sorted by length inside, written in their order."""
 
 
 def translate(
@@ -49,7 +44,7 @@ def translate(
 
     regard translate runs/demo -i news.en -o news.de --beam 8
     """
-    from regard.cli.files import opened_output, predictor, texts_from
+    from regard.cli.files import chunks, opened_output, predictor
 
     wanted = {
         "beam": beam,
@@ -70,9 +65,7 @@ def translate(
     with opened_output(output) as write:
         translator = predictor(run, "translate", precision, device, checkpoint)
         shape = _shape(translator, wanted, as_json)
-        name = "text " if text else f"{_name(input_file)}:"
-        for first, texts in _chunks(texts_from(text, input_file)):
-            origins = [f"{name}{number}" for number in range(first, first + len(texts))]
+        for texts, origins in chunks(text, input_file):
             results = translator.ranked(
                 texts, prefix=prefix, batch_tokens=batch_tokens, origins=origins, **wanted
             )
@@ -109,14 +102,3 @@ def _plain(source: str, one: Any) -> str:
 def _one_line(text: str) -> str:
     """Line ends and tabs as spaces: line n of the output belongs to line n of the input."""
     return text.replace("\r\n", " ").translate(str.maketrans("\n\r\t", "   "))
-
-
-def _name(file: str | None) -> str:
-    return "<stdin>" if file in (None, "-") else str(file)
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Many texts at a time, with the number of the first."""
-    numbered = enumerate(texts, start=1)
-    while chunk := list(itertools.islice(numbered, CHUNK)):
-        yield chunk[0][0], [text for _, text in chunk]

@@ -34,6 +34,8 @@ VERBS: dict[str, Verb] = {
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
+    "classify": Verb("regard.cli.classify:classify", "Say the class of texts.", _USE),
+    "tag": Verb("regard.cli.tag:tag", "Tag words, find names.", _USE),
     "predict": Verb("regard.cli.predict:app", "Do what a run was trained for.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
     "import": Verb("regard.cli.interop:import_app", "Make a run of weights of the field.", _USE),

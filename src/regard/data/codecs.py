@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain
@@ -85,6 +86,8 @@ class Target(ABC):
 class Labels(Target):
     """One of some classes; ids follow the order of ``names``.
 
+    White space around a name is not part of it.
+
     Args:
         names: of the classes.
     """
@@ -99,8 +102,13 @@ class Labels(Target):
     @classmethod
     def learn(cls, texts: Iterable[str]) -> Self:
         """The classes that occur, numbers in their order, other names by the alphabet."""
-        found = {name for text in texts for name in text.split(LIST) if name}
+        found = {name for text in texts for name in cls.split(text) if name}
         return cls(sorted(found, key=_by_number))
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The names in a text: it is one."""
+        return [" ".join(text.split())]
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -132,12 +140,12 @@ class Labels(Target):
         return _digest(type(self).__name__, *self.names)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """One id each, or as many as a list has entries.
+        """The id of each name in a text.
 
         Raises:
             CodecError: for a name that is none of them.
         """
-        return [[self._id(name, n) for name in text.split(LIST)] for n, text in enumerate(texts)]
+        return [[self._id(name, n) for name in self.split(text)] for n, text in enumerate(texts)]
 
     def _id(self, name: str, number: int) -> int:
         found = self._ids.get(name)
@@ -158,7 +166,16 @@ class Labels(Target):
         return torch.tensor([int(row[0]) for row in rows])
 
 
-class LabelSets(Labels):
+class LabelLists(Labels):
+    """A class for each entry of a list, such as the words' tags."""
+
+    @staticmethod
+    def split(text: str) -> list[str]:
+        """The entries."""
+        return text.split(LIST)
+
+
+class LabelSets(LabelLists):
     """Any number of classes at once."""
 
     takes_empty = True
@@ -166,7 +183,7 @@ class LabelSets(Labels):
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each list, in order, each once."""
         return [
-            sorted({self._id(name, n) for name in text.split(LIST) if name})
+            sorted({self._id(name, n) for name in self.split(text) if name})
             for n, text in enumerate(texts)
         ]
 
@@ -217,6 +234,9 @@ class Words:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.vocab_size = tokenizer.vocab_size
+        # Where a space is a piece of its own or part of one, words bring theirs along.
+        alone = tokenizer.encode("a")
+        self._before = "" if tokenizer.encode("a a") == alone * 2 else " "
 
     @property
     def fingerprint(self) -> str:
@@ -231,7 +251,8 @@ class Words:
         """The pieces of each word of each list; a word that has none is unknown."""
         split = [text.split(LIST) for text in texts]
         every = sorted(set(chain.from_iterable(split)))
-        found = dict(zip(every, self.tokenizer.encode_batch(every), strict=True))
+        texts = [self._before + word for word in every]
+        found = dict(zip(every, self.tokenizer.encode_batch(texts), strict=True))
         unknown = [self.tokenizer.unk_id]
         return [[found[word] or unknown for word in words] for words in split]
 
@@ -255,9 +276,10 @@ def column_rows(column: Column, rows: npt.NDArray[np.int64]) -> list[npt.NDArray
 
 def _by_number(name: str) -> tuple[bool, float, str]:
     try:
-        return False, float(name), name
+        value = float(name)
     except ValueError:
-        return True, 0.0, name
+        value = math.nan
+    return (False, value, name) if math.isfinite(value) else (True, 0.0, name)
 
 
 def _digest(*parts: str) -> str:

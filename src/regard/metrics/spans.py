@@ -1,7 +1,7 @@
 """Scores of tags: F1 of the spans that they spell (seqeval's), and accuracy.
 
-Spans follow CoNLL's reading of B-x, I-x and O: an I-x that continues no x begins one.
-(Tjong Kim Sang and De Meulder, 2003.)
+Spans follow CoNLL's reading of B-x, I-x and O: an I-x that continues no x begins one (Tjong Kim
+Sang and De Meulder, 2003). E-x ends one, S-x is one. Tags that are not of these forms spell none.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from regard.metrics.resampling import Ints, Measure, interval, p_value
 from regard.metrics.score import Comparison, Score, check_sizes
 
 Tags = Sequence[Sequence[str]]
+OUTSIDE = "O"
+"""The tag of a word that belongs to no span."""
+
+FORMS = ("B", "I", "E", "S")
+
 Counts = npt.NDArray[np.int64]
 SAMPLES = 1000
 
@@ -24,55 +29,59 @@ SAMPLES = 1000
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Label, first word and the first after it, of each span."""
     found: list[tuple[str, int, int]] = []
-    label, start = "", 0
-    for n, tag in enumerate([*tags, "O"]):
+    before = ("", "")
+    for n, tag in enumerate(tags):
         form, _, name = tag.partition("-")
-        inside = form == "I" and name == label
-        if label and not inside:
-            found.append((label, start, n))
-            label = ""
-        if form in ("B", "I") and name and not inside:
-            label, start = name, n
+        if form in FORMS and name:
+            if form in ("I", "E") and before in (("B", name), ("I", name)):
+                found[-1] = (name, found[-1][1], n + 1)
+            else:
+                found.append((name, n, n + 1))
+        before = form, name
     return found
 
 
+def spells(tag: str) -> bool:
+    """Whether a tag is part of a span."""
+    return bool(spans_of([tag]))
+
+
 def score_tags(right: Tags, answered: Tags, samples: int = 0) -> dict[str, Score]:
-    """F1 of spans with precision and recall, and accuracy of tags.
+    """F1 of spans with precision and recall, where there are any, and accuracy of tags.
 
     Raises:
         DataError: unequal counts, or nothing to score.
     """
     check_sizes(answered, right)
     counts = _counts(right, answered)
+    found = {"f1": _span_score(right, answered, counts, samples)} if counts[:, :2].any() else {}
+    low_high = interval(_measure(_accuracy, counts), len(counts), samples)
+    return {**found, "accuracy": Score("accuracy", _accuracy(counts), "of tags", low_high)}
+
+
+def _span_score(right: Tags, answered: Tags, counts: Counts, samples: int) -> Score:
     library, version = _library()
-    given = [list(row) for row in right], [list(row) for row in answered]
+    # The library would read a span into any other tag.
+    given = [[_spelled(row) for row in rows] for rows in (right, answered)]
     parts = {
         "precision": 100 * float(library.precision_score(*given, zero_division=0)),
         "recall": 100 * float(library.recall_score(*given, zero_division=0)),
     }
     f1 = 100 * float(library.f1_score(*given, zero_division=0))
-    return {
-        "f1": Score(
-            "span F1",
-            f1,
-            f"seqeval {version}, micro",
-            interval(_measure(_f1, counts), len(counts), samples),
-            parts,
-        ),
-        "accuracy": Score(
-            "accuracy",
-            _accuracy(counts),
-            "of tags",
-            interval(_measure(_accuracy, counts), len(counts), samples),
-        ),
-    }
+    low_high = interval(_measure(_f1, counts), len(counts), samples)
+    return Score("span F1", f1, f"seqeval {version}, micro", low_high, parts)
+
+
+def _spelled(tags: Sequence[str]) -> list[str]:
+    return [tag if spells(tag) else OUTSIDE for tag in tags]
 
 
 def compare_tags(right: Tags, ours: Tags, theirs: Tags) -> list[Comparison]:
     """F1 and accuracy of two systems, by paired bootstrap resampling of the sentences."""
     first, second = _counts(right, ours), _counts(right, theirs)
     found = []
-    for name, function in (("span F1", _f1), ("accuracy", _accuracy)):
+    spans = [("span F1", _f1)] if first[:, :1].any() else []
+    for name, function in [*spans, ("accuracy", _accuracy)]:
         measures = (_measure(function, first), _measure(function, second))
         p = p_value(measures, len(first), SAMPLES)
         scores = [Score(name, function(counts), "") for counts in (second, first)]

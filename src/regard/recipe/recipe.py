@@ -179,9 +179,16 @@ class Recipe(RecipeModel):
             raise RecipeError(
                 "this run has no such data",
                 where=self._source.place(("data", split)),
-                hint=f"give it: data.{split}.source=FILE data.{split}.target=FILE",
+                hint=f"give it: data.{split}.source=FILE data.{split}.target=FILE, "
+                f"or data.{split}.file=FILE",
             )
         assert isinstance(found, Split)
+        if found.fields is not None and found.file is None:
+            raise RecipeError(
+                "fields name columns of a file: give file as well",
+                where=self._source.place(("data", split)),
+                hint=f"such as data.{split}.file=FILE",
+            )
         return found
 
     def check(self) -> None:

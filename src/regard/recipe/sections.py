@@ -51,7 +51,10 @@ class Open(Section):
 
 
 class Split(Open):
-    """Where one part of the data comes from, in one of three forms."""
+    """Where one part of the data comes from, in one of three forms.
+
+    A recipe may say the fields and leave the file to the command line.
+    """
 
     source: str | None = Field(None, description="file of source texts, one a line")
     target: str | None = Field(None, description="file of target texts, line by line the source's")
@@ -72,8 +75,6 @@ class Split(Open):
     @model_validator(mode="after")
     def _check(self) -> Self:
         _one_of(self, SPLIT_FORMS)
-        if self.fields is not None and self.file is None:
-            raise ValueError("fields name columns of a file: give file as well")
         return self
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from regard.data import Example, PreparedData, Source, open_source
-from regard.data.codecs import LIST, Codec, Labels, LabelSets, Numbers, Target
+from regard.data.codecs import LIST, Codec, CodecError, Labels, LabelSets, Numbers
 from regard.data.framed import Texts
-from regard.errors import RecipeError
+from regard.errors import DataError, InputError, RecipeError
 from regard.metrics import Comparison, Score
 from regard.metrics.classification import (
     class_scorers,
@@ -28,14 +28,13 @@ from regard.metrics.classification import (
 )
 from regard.recipe import Recipe
 from regard.tasks.classifier import Classifier
-from regard.tasks.encoding import EncoderTask
+from regard.tasks.labels import LabelTask
 from regard.tasks.task import Evaluation, Examples
 
 TEXT, PAIR, LABEL = "text", "pair", "label"
-LABELS = "labels.json"
 
 
-class Classification(EncoderTask):
+class Classification(LabelTask):
     """The task under one recipe; see `regard.tasks.task.Task`."""
 
     name: ClassVar[str] = "classification"
@@ -56,10 +55,17 @@ class Classification(EncoderTask):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         kind = recipe.objective.kind
-        self.target: Target = Numbers() if kind == "regression" else Labels(())
         self.several = kind == "multi_label"
+        self.target = (
+            Numbers() if kind == "regression" else LabelSets(()) if self.several else Labels(())
+        )
 
     # Data
+
+    @property
+    def label_column(self) -> str:
+        """Of classes or numbers."""
+        return LABEL
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -80,28 +86,6 @@ class Classification(EncoderTask):
         lists = (LABEL,) if self.several else ()
         return open_source(data, columns=(*self.text_columns, LABEL), lists=lists)
 
-    def learn(self, train: Source) -> None:
-        """The labels that occur, unless the run knows them already."""
-        path = self.directory / LABELS
-        if isinstance(self.target, Labels):
-            if not path.exists():
-                place = train.columns.index(LABEL)
-                found = Labels.learn(one.fields[place] for one in train)
-                if len(found) < 2:
-                    raise RecipeError(
-                        f"the training data have {len(found)} label(s), at least 2 are needed",
-                        where="data.train",
-                        hint="fields.label names the column of the labels",
-                    )
-                found.save(path)
-            self.recall()
-
-    def recall(self) -> None:
-        """Read the labels of the run."""
-        if isinstance(self.target, Labels):
-            kind = LabelSets if self.several else Labels
-            self.target = kind.load(self.directory / LABELS)
-
     def codecs(self) -> dict[str, Codec]:
         """The tokenizer, and the labels."""
         return {**dict.fromkeys(self.text_columns, self.tokenizer), LABEL: self.target}
@@ -118,8 +102,7 @@ class Classification(EncoderTask):
 
     def model_settings(self) -> dict[str, Any]:
         """The size of the vocabulary, and the head that the labels need."""
-        classes = len(self.target) if isinstance(self.target, Labels) else 1
-        head = {"kind": "classification", "num_classes": classes}
+        head = {"kind": "classification", "num_classes": len(self.labels) or 1}
         return {**super().model_settings(), "head": head}
 
     # Use
@@ -142,15 +125,29 @@ class Classification(EncoderTask):
         return torch.stack(made)
 
     def examples(self, source: Iterable[Example]) -> Examples:
-        """Texts (a pair is a tuple) and labels."""
-        rows = list(source)
-        texts = [one.fields[0] if len(one.fields) == 2 else one.fields[:2] for one in rows]
-        labels = [one.fields[-1].replace(LIST, " ") for one in rows]
-        return Examples(texts, labels, [one.origin for one in rows])
+        """Texts (a pair is a tuple) and labels; rows without anything are none.
 
-    def predict(self, model: nn.Module, examples: Examples) -> list[str]:
+        Raises:
+            DataError: a label is not known, or missing.
+        """
+        rows = [one for one in source if any(field.strip() for field in one.fields)]
+        texts = [one.fields[0] if len(one.fields) == 2 else one.fields[:2] for one in rows]
+        labels = [one.fields[-1] for one in rows]
+        origins = [one.origin for one in rows]
+        try:
+            self.target.encode_batch(labels)
+        except CodecError as error:
+            raise DataError(error.what, where=origins[error.number], hint=error.hint) from None
+        return Examples(texts, [self._written(label) for label in labels], origins)
+
+    def _written(self, label: str) -> Any:
+        """A label as it is shown and compared; of sets a tuple."""
+        return tuple(LabelSets.split(label)) if self.several else label.strip()
+
+    def predict(self, model: nn.Module, examples: Examples) -> list[Any]:
         """The label, labels or number of each example, as the data write them."""
-        return [str(found) for found in self.predictor(model).classify(list(examples.sources))]
+        found = self.predictor(model).classify(list(examples.sources))
+        return [one.answer for one in found]
 
     def score(
         self, examples: Examples, answered: Sequence[Any], resamples: int
@@ -167,14 +164,18 @@ class Classification(EncoderTask):
         return compare_all(self._scorers(), *map(self._comparable, rows))
 
     def _scorers(self) -> Any:
-        if not isinstance(self.target, Labels):
+        if not self.labels:
             return number_scorers()
-        names = self.target.names
-        return set_scorers(len(names)) if self.several else class_scorers(names)
+        return set_scorers(len(self.labels)) if self.several else class_scorers(self.labels)
 
-    def _comparable(self, labels: Sequence[str]) -> Any:
-        lists = [label.replace(" ", LIST) for label in labels] if self.several else labels
-        rows = [torch.tensor(row).numpy() for row in self.target.encode_batch(lists)]
+    def _comparable(self, answers: Sequence[Any]) -> Any:
+        texts = [LIST.join(one) if isinstance(one, tuple) else str(one) for one in answers]
+        try:
+            rows = [torch.tensor(row).numpy() for row in self.target.encode_batch(texts)]
+        except CodecError as error:  # what is read was checked: they are another run's
+            raise InputError(
+                f"these runs cannot be compared: {error.what}", hint=error.hint
+            ) from None
         return self.target.tensor(rows).numpy()
 
 

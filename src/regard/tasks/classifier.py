@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from regard.data import Tokenizer
-from regard.data.codecs import Labels
 from regard.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +36,11 @@ class Label:
     def __str__(self) -> str:
         return self.label
 
+    @property
+    def answer(self) -> str:
+        """As data write it."""
+        return self.label
+
 
 @dataclass(frozen=True)
 class LabelSet:
@@ -53,6 +57,11 @@ class LabelSet:
     def __str__(self) -> str:
         return " ".join(self.labels)
 
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """As data write it."""
+        return self.labels
+
 
 @dataclass(frozen=True)
 class Value:
@@ -62,6 +71,11 @@ class Value:
 
     def __str__(self) -> str:
         return f"{self.value:.4g}"
+
+    @property
+    def answer(self) -> str:
+        """As data write it."""
+        return f"{self.value:.9g}"
 
 
 Answer = Label | LabelSet | Value
@@ -74,12 +88,14 @@ class Classifier:
         model: the trained module, called as ``model(ids, mask=, segments=)``.
         tokenizer: of its text.
         labels: the classes; none where it answers with a number.
+        sides: texts of an input, 1 or 2; None where the run does not say.
     """
 
     def __init__(self, model: nn.Module, task: Classification) -> None:
         self.model = model
         self.tokenizer: Tokenizer = task.tokenizer
-        self.labels = task.target.names if isinstance(task.target, Labels) else ()
+        self.labels = task.labels
+        self.sides = len(task.text_columns) if task.recipe.data.train else None
         self._task = task
 
     def __repr__(self) -> str:
@@ -99,7 +115,7 @@ class Classifier:
             InputError: for what is neither, or for texts where pairs are wanted.
         """
         one = isinstance(texts, str | tuple)
-        rows = self._rows([texts] if one else list(texts))
+        rows = self._rows(list(texts) if isinstance(texts, Iterable) and not one else [texts])
         found = [self._answer(row) for row in self._task.logits(self.model, rows)] if rows else []
         return found[0] if one else found
 
@@ -142,11 +158,11 @@ class Classifier:
             if not isinstance(row, tuple | list) or not all(isinstance(part, str) for part in row):
                 raise InputError(f"a text is wanted, or a pair of texts, not {text!r}")
             rows.append(tuple(row))
-        wanted = len(self._task.text_columns) if self._task.recipe.data.train else None
         for row in rows:
-            if len(row) not in (1, 2) or len(row) != (wanted or len(rows[0])):
+            if len(row) not in (1, 2) or len(row) != (self.sides or len(rows[0])):
+                wanted = "pairs of texts are" if (self.sides or len(rows[0])) == 2 else "a text is"
                 raise InputError(
-                    f"{'pairs of texts are' if wanted == 2 else 'a text is'} wanted, not {row!r}",
+                    f"{wanted} wanted, not {row if len(row) > 1 else row[0]!r}",
                     hint="a pair is a tuple: (text, other text)",
                 )
         return rows

@@ -105,7 +105,7 @@ class EncoderTask(Task):
             (self.tokenizer,) = found
         else:
             report("learning the tokenizer")
-            self.tokenizer = learned(self.recipe, self._texts(train))
+            self.tokenizer = learned(self.recipe, self.texts(train))
             self.tokenizer.save(run / TOKENIZER)
         self.learn(train)
         report("preparing the data")
@@ -129,7 +129,8 @@ class EncoderTask(Task):
         (self.tokenizer,) = found
         self.recall()
 
-    def _texts(self, source: Source) -> Iterator[str]:
+    def texts(self, source: Source) -> Iterator[str]:
+        """All text of some data, one text after another."""
         places = [source.columns.index(column) for column in self.text_columns]
         for example in source:
             yield from (example.fields[place] for place in places)
@@ -241,7 +242,7 @@ class EncoderTask(Task):
     def check_tokenizer(self, count: int) -> str:
         """Whether texts of the training data come back as they went in; says how many do."""
         source = self.source(self.recipe.data_of("train").settings())
-        texts = [" ".join(text.split()) for text in itertools.islice(self._texts(source), count)]
+        texts = [" ".join(text.split()) for text in itertools.islice(self.texts(source), count)]
         if self.tokenizer.lowercase:
             texts = [text.lower() for text in texts]
         found = [self.tokenizer.decode(row) for row in self.tokenizer.encode_batch(texts)]

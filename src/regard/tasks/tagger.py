@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from torch import nn
 from regard.data.codecs import LIST, Words
 from regard.data.framed import IGNORED
 from regard.errors import InputError
-from regard.metrics.spans import spans_of
+from regard.metrics.spans import OUTSIDE, spans_of
 
 if TYPE_CHECKING:
     from regard.tasks.tagging import Tagging
@@ -53,7 +53,8 @@ class Tagged:
     spans: tuple[Span, ...]
 
     def __str__(self) -> str:
-        return " ".join(f"{word}/{tag}" for word, tag in zip(self.words, self.tags, strict=True))
+        rows = zip(self.words, self.tags, strict=True)
+        return " ".join(word if tag == OUTSIDE else f"{word}/{tag}" for word, tag in rows)
 
 
 class Tagger:
@@ -68,7 +69,7 @@ class Tagger:
     def __init__(self, model: nn.Module, task: Tagging) -> None:
         self.model = model
         self.tokenizer = task.tokenizer
-        self.labels = task.labels.names
+        self.labels = task.labels
         self._task = task
 
     def __repr__(self) -> str:
@@ -88,7 +89,7 @@ class Tagger:
             InputError: for what is neither.
         """
         one = isinstance(texts, str)
-        given = [texts] if one else list(texts)
+        given = list(texts) if isinstance(texts, Iterable) and not one else [texts]
         read = [_words(text) for text in given]
         tags = self._task.tags(self.model, [words for words, _ in read])
         found = [
@@ -101,16 +102,21 @@ class Tagger:
         """A text as the model reads it, for `regard.look.look`; its own tags are the target.
 
         Raises:
-            InputError: it is empty or too long, or a target is given.
+            InputError: it is no text or too long, or a target is given.
         """
         if target is not None:
             raise InputError("a picture of tagging takes no target: the model's own tags are it")
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"a text is wanted, not {text!r}")
         tagged = self.tag(text)
         task, device = self._task, next(self.model.parameters()).device
         (pieces,) = Words(task.tokenizer).pieces([LIST.join(tagged.words)])
         flat = [i for word in pieces for i in word]
-        if not tagged.words or len(flat) > task.longest - 2:
-            raise InputError(f"the text has {len(flat):,} tokens, of 1 to {task.longest - 2:,}")
+        if len(flat) > task.longest - 2:
+            raise InputError(
+                f"the text has {len(flat):,} tokens, the model reads {task.longest - 2:,}",
+                hint="look at a shorter one",
+            )
         inputs = task.frame.batch([[torch.tensor(flat).numpy()]])
         labels = torch.full_like(inputs["ids"], IGNORED)
         place = 1

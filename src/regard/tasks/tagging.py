@@ -7,7 +7,7 @@ Tags of the form B-x, I-x, O spell spans, which are scored as CoNLL did it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,23 +15,22 @@ import torch
 from torch import nn
 
 from regard.data import Example, PreparedData, Source, open_source
-from regard.data.codecs import LIST, Codec, Labels, WordLengths, Words
+from regard.data.codecs import LIST, Codec, LabelLists, WordLengths, Words
 from regard.data.framed import TaggedTexts, Texts
 from regard.data.readers.tables import is_table
 from regard.data.readers.tagged import TAGS, WORDS, Agreeing, Conll
 from regard.errors import RecipeError
 from regard.metrics import Comparison, Score
-from regard.metrics.spans import compare_tags, score_tags
+from regard.metrics.spans import compare_tags, score_tags, spells
 from regard.recipe import Recipe
-from regard.tasks.encoding import EncoderTask
+from regard.tasks.labels import LabelTask
 from regard.tasks.tagger import Tagger
 from regard.tasks.task import Evaluation, Examples
 
 PIECES, LENGTHS = "pieces", "lengths"
-LABELS = "labels.json"
 
 
-class Tagging(EncoderTask):
+class Tagging(LabelTask):
     """The task under one recipe; see `regard.tasks.task.Task`."""
 
     name: ClassVar[str] = "tagging"
@@ -44,7 +43,18 @@ class Tagging(EncoderTask):
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
-        self.labels = Labels(())
+        self.target = LabelLists(())
+        if recipe.objective.kind in ("multi_label", "regression"):
+            raise RecipeError(
+                f"{recipe.objective.kind!r} is no objective of tagging: a word has one tag",
+                where=recipe.place("objective.kind"),
+                hint='write objective.kind = "classes"',
+            )
+
+    @property
+    def label_column(self) -> str:
+        """Lists of tags."""
+        return TAGS
 
     @property
     def text_columns(self) -> tuple[str, ...]:
@@ -53,32 +63,26 @@ class Tagging(EncoderTask):
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """A CoNLL file or a table."""
-        if "file" not in data:
-            raise RecipeError(
-                "tagging reads a CoNLL file, or a table with lists of words and tags",
-                where="data",
-                hint="give data.train.file",
-            )
-        if is_table(data["file"]):
-            lists = (WORDS, TAGS)
-            return Agreeing(open_source(data, columns=lists, lists=lists))
-        return Conll(Path(data["file"]), data.get("fields"))
-
-    def learn(self, train: Source) -> None:
-        """The tags that occur, unless the run knows them already."""
-        path = self.directory / LABELS
-        if not path.exists():
-            Labels.learn(one.fields[1] for one in train).save(path)
-        self.recall()
+        return tagged_words(data)
 
     def recall(self) -> None:
         """Read the tags of the run."""
-        self.labels = Labels.load(self.directory / LABELS)
+        super().recall()
+        if self.recipe.evaluation.metric == "f1" and not any(spells(tag) for tag in self.labels):
+            raise RecipeError(
+                "the tags spell no spans: they are not of the form B-x, I-x",
+                where="evaluation.metric",
+                hint='write "accuracy"',
+            )
 
     def codecs(self) -> dict[str, Codec]:
         """Pieces of words, how many each word has, and tags."""
         words, lengths = Words(self.tokenizer), WordLengths(self.tokenizer)
-        return {PIECES: words, LENGTHS: lengths, TAGS: self.labels}
+        return {PIECES: words, LENGTHS: lengths, TAGS: self.target}
+
+    def texts(self, source: Source) -> Iterator[str]:
+        """Words with spaces between them."""
+        return (text.replace(LIST, " ") for text in super().texts(source))
 
     def fields(self) -> dict[str, str]:
         """Both come from the words."""
@@ -121,7 +125,7 @@ class Tagging(EncoderTask):
             best = logits.argmax(dim=-1)
             for row, number in enumerate(batch["example"].tolist()):
                 places = torch.nonzero(batch["firsts"][row])[:, 0]
-                found[number] = [self.labels.names[i] for i in best[row, places].tolist()]
+                found[number] = [self.labels[i] for i in best[row, places].tolist()]
         tags: list[list[str]] = [[] for _ in sentences]
         for (sentence, _), more in zip(parts, found, strict=True):
             tags[sentence] += more
@@ -148,6 +152,24 @@ class Tagging(EncoderTask):
     ) -> Sequence[Comparison]:
         """By paired bootstrap resampling of the sentences."""
         return compare_tags(examples.references, ours.outputs, theirs.outputs)
+
+
+def tagged_words(data: Mapping[str, Any]) -> Source:
+    """Lists of words and of tags, of a CoNLL file or of a table.
+
+    Raises:
+        RecipeError: no file is named, or columns are not what they must be.
+    """
+    if "file" not in data:
+        raise RecipeError(
+            "tagging reads a CoNLL file, or a table with lists of words and tags",
+            where="data",
+            hint="give data.train.file",
+        )
+    if is_table(data["file"]):
+        lists = (WORDS, TAGS)
+        return Agreeing(open_source(data, columns=lists, lists=lists))
+    return Conll(Path(data["file"]), data.get("fields"))
 
 
 def _parts(words: Sequence[list[int]], room: int) -> list[list[list[int]]]:

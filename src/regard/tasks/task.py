@@ -149,6 +149,10 @@ class Task(Protocol):
         """What the data decide about the model, such as ``vocab_size``."""
         ...
 
+    def new_head(self) -> bool:
+        """Whether a head of the run that weights come from would answer something else."""
+        return False
+
     def objective(self) -> Any:
         """The loss."""
         ...

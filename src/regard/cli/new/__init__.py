@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from regard.cli.new.classification import classification
 from regard.cli.new.dialogue import dialogue
 from regard.cli.new.language_modeling import language_modeling
+from regard.cli.new.tagging import tagging
 from regard.cli.new.translation import translation
 from regard.cli.verbs import make_app
 
@@ -18,5 +20,11 @@ def _tasks() -> None:
     """A verb of its own for each task."""
 
 
-for command in (translation, language_modeling, dialogue):
+for command in (
+    translation,
+    language_modeling,
+    dialogue,
+    classification,
+    tagging,
+):
     app.command()(command)

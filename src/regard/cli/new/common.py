@@ -78,6 +78,17 @@ def key(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else quoted(name)
 
 
+def field(name: str) -> str | int:
+    """A field as a recipe has it: a number is a column without a header."""
+    return int(name) if name.isdecimal() else name
+
+
+def table(values: Mapping[str, str | int]) -> str:
+    """A small table as TOML."""
+    held = (f"{k} = {v if isinstance(v, int) else quoted(v)}" for k, v in values.items())
+    return "{ " + ", ".join(held) + " }"
+
+
 def place(path: Path, output: Path) -> str:
     """A path as TOML, relative to the recipe where it lies beside or below it."""
     shown = os.path.relpath(path.absolute(), output.absolute().parent)

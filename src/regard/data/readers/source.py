@@ -119,22 +119,23 @@ def open_source(
     """
     root = Path(base) if base is not None else Path()
     if "file" not in data:
-        _check_keys(data, columns, missing=True)
+        check_keys(data, columns, missing=True)
         return ParallelText({column: root / data[column] for column in columns})
-    _check_keys(data, ["file", "fields"], missing=False)
+    check_keys(data, ["file", "fields"], missing=False)
     fields = data.get("fields") or {column: column for column in columns}
     if not isinstance(fields, Mapping):
         raise RecipeError(
             f"fields is {fields!r}, not a table", hint='such as fields = { source = "en" }'
         )
-    _check_keys(fields, columns, missing=True)
+    check_keys(fields, columns, missing=True)
     from regard.data.readers.tables import Table
 
     wanted = {column: fields[column] for column in columns}
     return Table(root / data["file"], wanted, lists=lists)
 
 
-def _check_keys(given: Mapping[str, Any], known: Sequence[str], *, missing: bool) -> None:
+def check_keys(given: Mapping[str, Any], known: Sequence[str], *, missing: bool) -> None:
+    """Refuse keys of a data setting that are not known, and those missing where all are needed."""
     for key in given:
         if key not in known:
             near = nearest(key, known)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from regard.data.readers.lines import check_file, display_name, read_lines
-from regard.data.readers.source import Example, Source
+from regard.data.readers.source import Example, Source, check_keys
 from regard.errors import DataError, RecipeError
 
 DOCUMENT = "-DOCSTART-"
 WORDS, TAGS = "words", "tags"
 
 
+_BETWEEN = re.compile("[ \\t]+")
+"""Other white space is part of a word."""
+
+
 class Conll:
-    """Sentences of a CoNLL file: columns between white space, a blank line after each sentence.
+    """Sentences of a CoNLL file: columns between spaces or tabs, a blank line after each.
 
     Its columns are ``words`` and ``tags``, each entry on a line of its own. CoNLL's own
     ``-DOCSTART-`` lines are left out.
@@ -28,22 +33,25 @@ class Conll:
     def __init__(self, path: str | Path, fields: Mapping[str, str | int] | None = None) -> None:
         self.columns = (WORDS, TAGS)
         self.files = (check_file(path),)
-        given = dict(fields or {WORDS: 1, TAGS: 0})
-        for column in self.columns:
-            if not isinstance(given.get(column), int):
-                raise RecipeError(
-                    f"a CoNLL file has no names: give the number of the {column}",
-                    where=f"fields.{column}",
-                    hint="such as fields = { words = 1, tags = 4 }",
-                )
-        self._places = [int(given[column]) - 1 for column in self.columns]
+        self._places = [0, -1]
+        if fields is not None:
+            check_keys(fields, self.columns, missing=True)
+            for column, number in fields.items():
+                if not isinstance(number, int) or number < 1:
+                    raise RecipeError(
+                        f"a CoNLL file has no names: {column} needs a number from 1, "
+                        f"not {number!r}",
+                        where="fields",
+                        hint="such as fields = { words = 1, tags = 4 }",
+                    )
+            self._places = [int(fields[column]) - 1 for column in self.columns]
         self.identity: Mapping[str, Any] = {"format": "conll", "places": self._places}
 
     def __iter__(self) -> Iterator[Example]:
         name, first = display_name(self.files[0]), 0
         rows: list[list[str]] = []
         for number, line in enumerate(read_lines(self.files[0]), start=1):
-            parts = line.split()
+            parts = [part for part in _BETWEEN.split(line) if part]
             if parts and parts[0] != DOCUMENT:
                 first = first if rows else number
                 rows.append(

@@ -1,0 +1,74 @@
+"""``regard classify``: texts or pairs in, their classes out."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from regard.cli import options
+from regard.errors import InputError
+
+
+def classify(
+    run: options.Run,
+    text: options.Texts = None,
+    input_file: options.InputFile = None,
+    output: options.Output = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="one JSON object a line: text, label and probabilities (labels, where any number "
+            "of them can hold; value, for a number)",
+        ),
+    ] = False,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    checkpoint: options.Checkpoint = "auto",
+) -> None:
+    """Say the class of texts given as words, in a file, or on standard input; a label a line.
+
+    Where the model reads pairs, a TAB stands between the two texts.
+
+    regard classify runs/reviews "a great film"
+
+    regard classify runs/reviews -i reviews.txt -o labels.txt
+
+    printf 'It rains.\\tThe sun shines.\\n' | regard classify runs/entailment --json
+    """
+    from regard.cli.files import chunks, opened_output, predictor
+
+    with opened_output(output) as write:
+        classifier = predictor(run, "classify", precision, device, checkpoint)
+        for texts, origins in chunks(text, input_file):
+            rows = [
+                _row(one, origin, classifier.sides)
+                for one, origin in zip(texts, origins, strict=True)
+            ]
+            for row, found in zip(rows, classifier.classify(rows), strict=True):
+                write(_json(row, found) if as_json else str(found))
+
+
+def _row(line: str, origin: str, sides: int | None) -> Any:
+    """A text, or the pair in a line.
+
+    Raises:
+        InputError: the line is not what the model reads.
+    """
+    parts = tuple(line.split("\t"))
+    if len(parts) != (sides or min(len(parts), 2)):
+        wanted = "pairs of texts, with a TAB between" if sides == 2 else "one text a line"
+        hint = "write TEXT, a TAB, and the other TEXT" if sides == 2 else "put spaces for TABs"
+        found = f"here are {len(parts) - 1} TAB(s)"
+        raise InputError(f"the model reads {wanted}; {found}", where=origin, hint=hint)
+    return parts if len(parts) == 2 else parts[0]
+
+
+def _json(row: Any, found: Any) -> str:
+    """What was read and what was answered; of a class its probability is among the others."""
+    text, *pair = (row,) if isinstance(row, str) else row
+    answered = {key: value for key, value in vars(found).items() if key != "probability"}
+    read = {"text": text, **({"pair": pair[0]} if pair else {})}
+    return json.dumps({**read, **answered}, ensure_ascii=False)

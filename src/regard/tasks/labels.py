@@ -1,0 +1,68 @@
+"""What encoder tasks share whose answers have names: classes of texts, tags of words."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+
+from regard.data import Source
+from regard.data.codecs import Labels, LabelSets, Target
+from regard.errors import RecipeError
+from regard.tasks.encoding import EncoderTask
+
+LABELS = "labels.json"
+
+
+class LabelTask(EncoderTask):
+    """A task whose labels are learned from the training data and kept in the run.
+
+    Attributes:
+        target: the labels, or numbers, which have no names.
+    """
+
+    target: Target
+
+    @property
+    @abstractmethod
+    def label_column(self) -> str:
+        """Of the data, the one that holds labels."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names in the order of the head's answers; none of numbers."""
+        return self.target.names if isinstance(self.target, Labels) else ()
+
+    def learn(self, train: Source) -> None:
+        """The labels that occur, unless the run knows them already."""
+        path = self.directory / LABELS
+        if isinstance(self.target, Labels):
+            if not path.exists():
+                place = train.columns.index(self.label_column)
+                found = self.target.learn(one.fields[place] for one in train)
+                self._check_count(len(found))
+                theirs = self._labels_there()
+                same = theirs is not None and sorted(theirs) == sorted(found.names)
+                Labels(theirs if theirs and same else found.names).save(path)
+            self.recall()
+
+    def recall(self) -> None:
+        """Read the labels of the run."""
+        if isinstance(self.target, Labels):
+            self.target = self.target.load(self.directory / LABELS)
+
+    def new_head(self) -> bool:
+        """Whether the labels are not those, in order, of the run that weights come from."""
+        return self._labels_there() != (self.labels or None)
+
+    def _labels_there(self) -> tuple[str, ...] | None:
+        start = self.recipe.model.get("start_from")
+        path = Path(str(start)) / LABELS
+        return Labels.load(path).names if start is not None and path.exists() else None
+
+    def _check_count(self, count: int) -> None:
+        if count < (1 if isinstance(self.target, LabelSets) else 2):
+            raise RecipeError(
+                f"the training data have {count} label(s), at least 2 are needed",
+                where="data.train",
+                hint=f"fields.{self.label_column} says which column holds them",
+            )
