@@ -51,6 +51,27 @@ def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
     return read_lines(file or "-", allow_empty=True)
 
 
+def numbered(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[str, str]]:
+    """The texts of `texts_from`, each with what errors call it."""
+    name = "text " if words else "<stdin>:" if file in (None, "-") else f"{file}:"
+    for number, text in enumerate(texts_from(words, file), start=1):
+        yield f"{name}{number}", text
+
+
+@contextmanager
+def at(origin: str) -> Iterator[None]:
+    """What is wrong with an input is so at this place."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.what, where=error.where or origin, hint=error.hint) from None
+
+
+def one_line(text: str) -> str:
+    """White space as spaces: line n of the output belongs to line n of the input."""
+    return " ".join(text.split())
+
+
 def refuse_existing(path: Path | None) -> None:
     """An output that is there already is never written over.
 

@@ -34,6 +34,8 @@ VERBS: dict[str, Verb] = {
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
+    "answer": Verb("regard.cli.answer:answer", "Answer questions about a text.", _USE),
+    "fill": Verb("regard.cli.fill:fill", "Guess hidden words of a text.", _USE),
     "predict": Verb("regard.cli.predict:app", "Do what a run was trained for.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
     "look": Verb("regard.cli.look:look", "Draw what a model attends to.", _INSIDE),
