@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
 
 from regard.data import Example, PreparedData, Source
@@ -25,7 +25,7 @@ from regard.files import write_json
 from regard.metrics import Comparison, Score
 from regard.metrics.squad import compare_answers, score_answers
 from regard.recipe import Recipe
-from regard.tasks.answerer import Answerer
+from regard.tasks.answerer import LONGEST_ANSWER, Answerer
 from regard.tasks.encoding import EncoderTask
 from regard.tasks.task import Evaluation, Examples
 
@@ -61,8 +61,15 @@ class QuestionAnswering(EncoderTask):
                 hint="give data.train.file",
             )
         if is_table(data["file"]):
-            return QuestionTable(data["file"], data.get("fields"))
-        return Squad(Path(data["file"]))
+            return QuestionTable(data)
+        if "fields" in data:
+            raise RecipeError(
+                "fields name the columns of a table, this is no table",
+                where=str(data["file"]),
+                hint="SQuAD's JSON needs none; the names of tables end in .jsonl, .tsv, .csv "
+                "or .parquet",
+            )
+        return Squad(data["file"])
 
     def learn(self, train: Source) -> None:
         """Whether there are questions that the texts do not answer."""
@@ -100,9 +107,17 @@ class QuestionAnswering(EncoderTask):
         return Windows(self.frame, self.longest, stride, answered=answered)
 
     def notes(self, data: PreparedData) -> list[str]:
-        """How many windows there are."""
-        windows = len(self.windows(answered=True).placed(data).examples)
-        return [*super().notes(data), f"{windows:,} windows of at most {self.longest} tokens"]
+        """How many windows there are, and what is cut or cannot be answered."""
+        windows = self.windows(answered=True)
+        count = len(windows.placed(data).examples)
+        lines = [*super().notes(data), f"{count:,} windows of at most {self.longest} tokens"]
+        limit = windows.longest_question
+        if cut := int((data.lengths(QUESTION) > limit).sum()):
+            lines.append(f"{cut:,} questions are longer than {limit} tokens: cut")
+        spans = windows.spans(data, np.arange(len(data)))
+        if long := int((spans[:, 1] - spans[:, 0] >= LONGEST_ANSWER).sum()):
+            lines.append(f"{long:,} answers are longer than {LONGEST_ANSWER} tokens: never given")
+        return lines
 
     def model_settings(self) -> dict[str, Any]:
         """The size of the vocabulary, and the head."""
