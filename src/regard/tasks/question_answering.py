@@ -54,22 +54,7 @@ class QuestionAnswering(EncoderTask):
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """SQuAD's JSON, or a table."""
-        if "file" not in data:
-            raise RecipeError(
-                "question answering reads SQuAD's JSON or a table",
-                where="data",
-                hint="give data.train.file",
-            )
-        if is_table(data["file"]):
-            return QuestionTable(data)
-        if "fields" in data:
-            raise RecipeError(
-                "fields name the columns of a table, this is no table",
-                where=str(data["file"]),
-                hint="SQuAD's JSON needs none; the names of tables end in .jsonl, .tsv, .csv "
-                "or .parquet",
-            )
-        return Squad(data["file"])
+        return questions_of(data)
 
     def learn(self, train: Source) -> None:
         """Whether there are questions that the texts do not answer."""
@@ -151,6 +136,31 @@ class QuestionAnswering(EncoderTask):
     ) -> Sequence[Comparison]:
         """By paired bootstrap resampling of the questions."""
         return compare_answers(examples.references, ours.outputs, theirs.outputs)
+
+
+def questions_of(data: Mapping[str, Any]) -> Source:
+    """What reads data in the recipe's words: SQuAD's JSON, or a table.
+
+    Raises:
+        RecipeError: no file is given, or fields of one that is no table.
+        DataError: the file is missing.
+    """
+    if "file" not in data:
+        raise RecipeError(
+            "question answering reads SQuAD's JSON or a table",
+            where="data",
+            hint="give data.train.file",
+        )
+    if is_table(data["file"]):
+        return QuestionTable(data)
+    if "fields" in data:
+        raise RecipeError(
+            "fields name the columns of a table, this is no table",
+            where=str(data["file"]),
+            hint="SQuAD's JSON needs none; the names of tables end in .jsonl, .tsv, .csv "
+            "or .parquet",
+        )
+    return Squad(data["file"])
 
 
 TASK = QuestionAnswering

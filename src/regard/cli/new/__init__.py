@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from regard.cli.new.dialogue import dialogue
 from regard.cli.new.language_modeling import language_modeling
+from regard.cli.new.masked_language_modeling import masked_language_modeling
+from regard.cli.new.question_answering import question_answering
 from regard.cli.new.translation import translation
 from regard.cli.verbs import make_app
 
@@ -20,3 +22,5 @@ def _tasks() -> None:
 
 for command in (translation, language_modeling, dialogue):
     app.command()(command)
+app.command()(masked_language_modeling)
+app.command()(question_answering)
