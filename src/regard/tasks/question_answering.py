@@ -8,6 +8,7 @@ questions without an answer, the model may say that there is none. (Devlin et al
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ from regard.metrics.squad import compare_answers, score_answers
 from regard.recipe import Recipe
 from regard.tasks.answerer import LONGEST_ANSWER, Answerer
 from regard.tasks.encoding import EncoderTask
-from regard.tasks.task import Evaluation, Examples
+from regard.tasks.task import Evaluation, Examples, Sample
 
 ANSWERING = "answering.json"
 STRIDE = 128
@@ -124,6 +125,12 @@ class QuestionAnswering(EncoderTask):
     def predict(self, model: nn.Module, examples: Examples) -> list[str]:
         """The answer to each question; empty where there is none."""
         return [found.text for found in self.predictor(model).answer(list(examples.sources))]
+
+    def _samples(self, examples: Examples, answered: Sequence[Any], count: int) -> list[Sample]:
+        """Questions alone: their texts are long."""
+        rows = zip(examples.sources, examples.references, answered, strict=True)
+        few = itertools.islice(rows, count)
+        return [Sample(asked, " | ".join(right), made) for (asked, _), right, made in few]
 
     def score(
         self, examples: Examples, answered: Sequence[Any], resamples: int
