@@ -37,6 +37,20 @@ def check_objective(recipe: Recipe) -> None:
                 where=recipe.place(f"objective.{key}"),
                 hint=f"did you mean objective.{near}?" if near else f"known: {', '.join(known)}",
             )
+    for key, value in settings.own.items():
+        default = _parameters(kind)[key].default
+        fits = (int, float) if type(default) is float else type(default)
+        if default is not None and (type(value) is bool) != (type(default) is bool):
+            fits = ()
+        if default is not None and not isinstance(value, fits):
+            raise RecipeError(
+                f"must be of the kind of {default!r}, not {value!r}",
+                where=recipe.place(f"objective.{key}"),
+            )
+    try:
+        kind(**{key: value for key, value in objective_settings(recipe).items() if key in known})
+    except ValueError as error:
+        raise RecipeError(str(error), where=recipe.place("objective")) from error
 
 
 def objective_settings(recipe: Recipe) -> dict[str, Any]:

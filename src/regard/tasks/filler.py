@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from regard.data.framed import IGNORED
+from regard.data.masked import SPACES
 from regard.data.tokenizers.base import MASK
 from regard.errors import InputError
 from regard.nn.modes import evaluating
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 TOP = 5
 
-STAND_INS = "xqzjkvXQZ7"
-"""Letters that are read in a mask's place until one is a piece by itself."""
+MOST_LETTERS = 50
+"""Letters that are tried in a mask's place until one is a piece by itself."""
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,8 @@ class Filler:
                 f"there is no {MASK} in {text!r}",
                 hint=f"write {MASK} where a word is to be guessed",
             )
-        mask, parts = self._mask, text.split(MASK)
-        ids = next(filter(None, (self._with(letter, parts, mask) for letter in STAND_INS)), None)
+        parts = text.split(MASK)
+        ids = next(filter(None, (self._with(letter, parts) for letter in self._letters)), None)
         if ids is None:
             raise InputError(
                 f"a {MASK} and what it touches are one piece to the tokenizer",
@@ -179,9 +181,22 @@ class Filler:
             )
         return ids
 
-    def _with(self, letter: str, parts: Sequence[str], mask: int) -> list[int] | None:
+    @cached_property
+    def _letters(self) -> list[str]:
+        """Letters that may stand in for a mask, the plain and the rare ones first."""
+        single = [e for e in reversed(self.tokenizer.vocabulary) if len(e) == 1 and e.isalpha()]
+        return sorted(single, key=lambda e: not e.isascii())[:MOST_LETTERS] or ["x"]
+
+    @cached_property
+    def _spaces(self) -> frozenset[int]:
+        """Pieces that are a space alone, where others hold a word with its space."""
+        entries = self.tokenizer.vocabulary
+        joined = any(len(entry) > 1 and entry.startswith(SPACES) for entry in entries)
+        return frozenset(map(entries.index, set(SPACES) & set(entries) if joined else ()))
+
+    def _with(self, letter: str, parts: Sequence[str]) -> list[int] | None:
         """The ids with a mask for each stand-in; None where one is no piece by itself."""
-        text = letter.join(parts)
+        mask, text = self._mask, letter.join(parts)
         sizes = [len(part) + 1 for part in parts[:-1]]
         holes = {end - 1 for end in itertools.accumulate(sizes)}
         ids, last = list[int](), -1
@@ -192,6 +207,8 @@ class Filler:
             elif end - start > 1:
                 return None
             elif start != last:  # else one more of the pieces that spell this letter
+                if ids and ids[-1] in self._spaces:  # the space is part of what is hidden
+                    ids.pop()
                 ids.append(mask)
                 last = start
         return ids
