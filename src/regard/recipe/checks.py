@@ -39,18 +39,20 @@ def check_objective(recipe: Recipe) -> None:
             )
     for key, value in settings.own.items():
         default = _parameters(kind)[key].default
-        fits = (int, float) if type(default) is float else type(default)
-        if default is not None and (type(value) is bool) != (type(default) is bool):
-            fits = ()
-        if default is not None and not isinstance(value, fits):
+        if default is not None and not _is_like(value, default):
             raise RecipeError(
-                f"must be of the kind of {default!r}, not {value!r}",
+                f"{value!r} is not of the kind of {default!r}",
                 where=recipe.place(f"objective.{key}"),
             )
     try:
-        kind(**{key: value for key, value in objective_settings(recipe).items() if key in known})
+        kind(**objective_settings(recipe))
     except ValueError as error:
         raise RecipeError(str(error), where=recipe.place("objective")) from error
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value may stand where such a default does; a whole number is a number."""
+    return type(value) is type(default) or (type(value) is int and type(default) is float)
 
 
 def objective_settings(recipe: Recipe) -> dict[str, Any]:
