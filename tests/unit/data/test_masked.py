@@ -142,6 +142,17 @@ class TestWholeWords:
             seen |= {(len(hidden), count)}
         assert any(count > words for words, count in seen)
 
+    def test_a_break_is_no_part_of_the_word_behind_it(self):
+        made = tokenizer("bpe")
+        found = Masking.of(made, 0.3, whole_word=True)
+        ids = np.array(made.encode("plays.\nunlike"))
+        place = [made.tokens([i])[0] for i in ids].index("<U+000A>")
+        alone = set()
+        for seed in range(60):
+            hidden = found.hide(ids.copy(), random(seed)) != IGNORED
+            alone.add((bool(hidden[place]), bool(hidden[place + 1])))
+        assert {(True, False), (False, True)} <= alone
+
     def test_a_block_may_begin_within_a_word(self):
         made = tokenizer()
         found = Masking.of(made, 0.15, whole_word=True)

@@ -75,6 +75,7 @@ def test_questions_with_every_answer(written, name):
         ({"data": []}, "there is no question in it"),
         (squad(asked("Who?", answer("dog", 9))), "a.json:1: the answer 'dog' does not stand"),
         (squad(asked("Who?", answer("dog", -1))), "does not stand in the context"),
+        (squad(asked("Who?", answer("plays", -6))), "does not stand in the context"),
         (squad(asked("Who?", answer("dog", 4000))), "does not stand in the context"),
         (squad(asked("Who?", answer("", 3))), "does not stand in the context"),
         (squad(asked("Who?", answer(" ", 3))), "does not stand in the context"),

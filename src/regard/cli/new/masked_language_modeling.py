@@ -103,6 +103,7 @@ lowercase = true
 [model]
 preset = "$preset"           # tiny, mini, small, medium, base, large, distilbert
 max_positions = 512          # tokens that a task which starts from here can read
+positions = "rotary"         # learned ones, as BERT has them, begin to learn much later
 
 [objective]
 kind = "masked_lm"

@@ -43,7 +43,7 @@ class Squad:
                         answers = [] if question.get("is_impossible") else question["answers"]
                         found = [(int(one["answer_start"]), str(one["text"])) for one in answers]
                         yield _example(asked, context, found, name, number)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"this is not SQuAD's form, from question {number + 1} on: {error!r}",
                 where=name,
