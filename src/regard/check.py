@@ -171,16 +171,17 @@ def _rates(model: nn.Module, decay: float, highest: float) -> Iterator[Row]:
 
 
 def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor]) -> float:
-    term = objective(model, batch)["loss"]
-    mean = term.sum / term.count
-    if not bool(torch.isfinite(mean)):
+    terms = objective(model, batch)
+    means = {name: term.sum / (term.count or 1.0) for name, term in terms.items()}
+    whole = sum(terms[name].weight * mean for name, mean in means.items() if terms[name].weight)
+    if not bool(torch.isfinite(whole)):
         raise RegardError("the loss of the worst batch is not finite before the first step")
-    mean.backward()
+    whole.backward()
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.grad is None:
             raise RegardError("the parameter gets no gradient", where=name)
     model.zero_grad()
-    return float(mean.detach())
+    return float(means["loss"].detach())
 
 
 def _try_run(ready: Ready, run: Run) -> Iterator[Row]:

@@ -49,7 +49,7 @@ def chat(
 
     regard chat runs/dialogue "I am hungry." "In San Jose, please." --temperature 0.7
     """
-    from regard.cli.files import opened_output, predictor, texts_from
+    from regard.cli.files import one_line, opened_output, predictor, texts_from
 
     wanted: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
@@ -67,7 +67,7 @@ def chat(
         if text or input_file or not sys.stdin.isatty():
             for one, answer in _answered(talk, texts_from(text, input_file)):
                 fields = {"text": one, "answer": answer}
-                write(json.dumps(fields, ensure_ascii=False) if as_json else _one_line(answer))
+                write(json.dumps(fields, ensure_ascii=False) if as_json else one_line(answer))
         else:
             _converse(talk)
 
@@ -157,8 +157,3 @@ def _say(pieces: Iterator[str], write: Callable[[str], Any]) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
     write("\n")
-
-
-def _one_line(text: str) -> str:
-    """Line n of the output answers turn n."""
-    return " ".join(text.splitlines())

@@ -55,12 +55,32 @@ def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
     return read_lines(file or "-", allow_empty=True)
 
 
+def numbered(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[str, str]]:
+    """The texts of `texts_from`, each with what errors call it."""
+    name = "text " if words else "<stdin>:" if file in (None, "-") else f"{file}:"
+    for number, text in enumerate(texts_from(words, file), start=1):
+        yield f"{name}{number}", text
+
+
 def chunks(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[list[str], list[str]]]:
-    """Many texts of `texts_from` at a time, with where each stands."""
-    place = "text " if words else f"{'<stdin>' if file in (None, '-') else file}:"
-    numbered = enumerate(texts_from(words, file), start=1)
-    while chunk := list(itertools.islice(numbered, CHUNK)):
-        yield [text for _, text in chunk], [f"{place}{number}" for number, _ in chunk]
+    """Many texts of `texts_from` at a time, with what errors call each."""
+    rows = numbered(words, file)
+    while chunk := list(itertools.islice(rows, CHUNK)):
+        yield [text for _, text in chunk], [origin for origin, _ in chunk]
+
+
+@contextmanager
+def at(origin: str) -> Iterator[None]:
+    """What is wrong with an input is so at this place."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.what, where=error.where or origin, hint=error.hint) from None
+
+
+def one_line(text: str) -> str:
+    """Line ends and tabs as spaces: line n of the output belongs to line n of the input."""
+    return text.replace("\r\n", " ").translate(str.maketrans("\n\r\t", "   "))
 
 
 def refuse_existing(path: Path | None) -> None:

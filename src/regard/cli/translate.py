@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from regard.cli import options
+from regard.cli.files import one_line
 
 
 def translate(
@@ -92,13 +93,8 @@ def _json(source: str, one: Any) -> str:
 
 
 def _scored(source: str, one: Any) -> str:
-    return f"{one.score:.4f}\t{_one_line(one.text)}"
+    return f"{one.score:.4f}\t{one_line(one.text)}"
 
 
 def _plain(source: str, one: Any) -> str:
-    return _one_line(one.text)
-
-
-def _one_line(text: str) -> str:
-    """Line ends and tabs as spaces: line n of the output belongs to line n of the input."""
-    return text.replace("\r\n", " ").translate(str.maketrans("\n\r\t", "   "))
+    return one_line(one.text)

@@ -36,6 +36,8 @@ VERBS: dict[str, Verb] = {
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
     "classify": Verb("regard.cli.classify:classify", "Say the class of texts.", _USE),
     "tag": Verb("regard.cli.tag:tag", "Tag words, find names.", _USE),
+    "answer": Verb("regard.cli.answer:answer", "Answer questions about a text.", _USE),
+    "fill": Verb("regard.cli.fill:fill", "Guess hidden words of a text.", _USE),
     "predict": Verb("regard.cli.predict:app", "Do what a run was trained for.", _USE),
     "evaluate": Verb("regard.cli.evaluate:evaluate", "Score a run, alone or against one.", _USE),
     "import": Verb("regard.cli.interop:import_app", "Make a run of weights of the field.", _USE),

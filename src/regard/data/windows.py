@@ -19,6 +19,7 @@ from regard.data.codecs import CodecError, column_rows
 from regard.data.framed import Frame
 from regard.data.prepared import PreparedData
 from regard.data.tokenizers import Tokenizer
+from regard.errors import RecipeError
 
 Ints = npt.NDArray[np.int64]
 
@@ -36,10 +37,12 @@ class Offsets:
         self.fingerprint = f"offsets of {tokenizer.fingerprint}"
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Start and end of each piece, one after the other."""
-        return [
-            [place for pair in self.tokenizer.offsets(text) for place in pair] for text in texts
-        ]
+        """Start and end of each piece, one after the other; texts recur, question by question."""
+        found = {
+            text: [place for pair in self.tokenizer.offsets(text) for place in pair]
+            for text in set(texts)
+        }
+        return [found[text] for text in texts]
 
 
 class AnswerPlace:
@@ -85,6 +88,9 @@ class Windows:
         longest: tokens that the model reads, special ones included.
         stride: pieces between the beginnings of two windows, at most half of a window's room.
         answered: whether the data hold answers.
+
+    Raises:
+        RecipeError: the model reads too few tokens.
     """
 
     columns = ("question", "context", "offsets", "answer")
@@ -92,6 +98,11 @@ class Windows:
     def __init__(self, frame: Frame, longest: int, stride: int, *, answered: bool = True) -> None:
         self.frame = frame
         self.longest = longest
+        self.longest_question = min(LONGEST_QUESTION, longest // 4)
+        if longest - frame.specials(2) - self.longest_question < 1 or not self.longest_question:
+            raise RecipeError(
+                f"{longest} tokens leave no room for a question and a text", where="data.max_length"
+            )
         self.stride = stride
         self.answered = answered
         self._last: tuple[PreparedData, Placed] | None = None
@@ -103,8 +114,7 @@ class Windows:
         return self._last[1]
 
     def _place(self, data: PreparedData) -> Placed:
-        limit = min(LONGEST_QUESTION, self.longest // 4)
-        questions = np.minimum(data.lengths("question"), limit)
+        questions = np.minimum(data.lengths("question"), self.longest_question)
         contexts = data.lengths("context")
         room = self.longest - self.frame.specials(2) - questions
         stride = np.minimum(self.stride, np.maximum(room // 2, 1))
@@ -139,14 +149,14 @@ class Windows:
         firsts = 1 + heads + self.frame.separators  # [B]
         made = self.frame.batch(texts)
         if self.answered:
-            labels = self._labels(data, examples)  # [B, 2], pieces of the context
+            labels = self.spans(data, examples)  # [B, 2], pieces of the context
             inside = (labels[:, 0] >= begins) & (labels[:, 1] < begins + sizes)
             places = np.where(inside[:, None], labels - begins[:, None] + firsts[:, None], 0)
             made["labels"] = torch.from_numpy(places)
         numbers = {"example": examples, "first": firsts, "begin": begins, "size": sizes}
         return {**made, **{name: torch.from_numpy(held) for name, held in numbers.items()}}
 
-    def _labels(self, data: PreparedData, examples: Ints) -> Ints:
+    def spans(self, data: PreparedData, examples: Ints) -> Ints:
         """First and last piece of each answer [B, 2]; -1 where there is none."""
         found = np.full((len(examples), 2), -1, dtype=np.int64)
         offsets, answers = (column_rows(data.column(name), examples) for name in self.columns[2:])

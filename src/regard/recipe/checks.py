@@ -37,6 +37,22 @@ def check_objective(recipe: Recipe) -> None:
                 where=recipe.place(f"objective.{key}"),
                 hint=f"did you mean objective.{near}?" if near else f"known: {', '.join(known)}",
             )
+    for key, value in settings.own.items():
+        default = _parameters(kind)[key].default
+        if default is not None and not _is_like(value, default):
+            raise RecipeError(
+                f"{value!r} is not of the kind of {default!r}",
+                where=recipe.place(f"objective.{key}"),
+            )
+    try:
+        kind(**objective_settings(recipe))
+    except ValueError as error:
+        raise RecipeError(str(error), where=recipe.place("objective")) from error
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value may stand where such a default does; a whole number is a number."""
+    return type(value) is type(default) or (type(value) is int and type(default) is float)
 
 
 def objective_settings(recipe: Recipe) -> dict[str, Any]:

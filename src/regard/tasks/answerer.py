@@ -64,7 +64,8 @@ class Answerer:
         """Answer one question or many.
 
         Args:
-            questions: a question, with ``context``; or pairs of question and text.
+            questions: a question or several, with ``context``; or a pair of question and text, a
+                tuple, or a list of such pairs.
             context: the text that a single question, or each of several, is about.
 
         Returns:
@@ -89,9 +90,12 @@ class Answerer:
             InputError: the text does not hold the target, or is too long for one window.
         """
         question, context = _pair(pair, None)
-        answer = target or self.answer((question, context)).text
-        start = context.find(answer) if answer else -1
-        if answer and start < 0:
+        if target is None:
+            found = self.answer((question, context))
+            answer, start = found.text, found.start
+        else:
+            answer, start = target, context.find(target)
+        if start < 0:
             raise InputError(f"{answer!r} does not stand in the text")
         columns = self._columns([(question, context)])
         columns["answer"] = [[start, start + len(answer)] if answer else []]
@@ -133,10 +137,12 @@ class Answerer:
             for row, (number, first, begin, size) in zip(scores, rows, strict=True):
                 none = float(row[0, 0] + row[1, 0])
                 nothing[number] = min(nothing[number], none)
-                score, start, end = best_span(row[:, first : first + size])
+                places = torch.tensor(columns["offsets"][number]).view(-1, 2)[begin : begin + size]
+                blank = places[:, 0] >= places[:, 1]  # white space neither begins nor ends answers
+                inside = row[:, first : first + size].masked_fill(blank, float("-inf"))
+                score, start, end = best_span(inside)
                 if score > best[number].score:
-                    places = columns["offsets"][number]
-                    left, right = places[2 * (begin + start)], places[2 * (begin + end) + 1]
+                    left, right = int(places[start, 0]), int(places[end, 1])
                     best[number] = Answer(pairs[number][1][left:right], left, right, score)
         return [self._decided(found, none) for found, none in zip(best, nothing, strict=True)]
 
@@ -161,7 +167,8 @@ def best_span(scores: Tensor) -> tuple[float, int, int]:
 
 
 def _pair(asked: Any, context: str | None) -> tuple[str, str]:
-    pair = (asked, context) if isinstance(asked, str) else tuple(asked)
+    alone = isinstance(asked, str) or context is not None
+    pair = (asked, context) if alone else tuple(asked)
     if len(pair) != 2 or not all(isinstance(part, str) for part in pair):
         raise InputError(
             f"a question and the text that it is about are wanted, not {asked!r}",

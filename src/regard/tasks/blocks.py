@@ -235,13 +235,18 @@ class BlockTask(Task):
 
     def check_tokenizer(self, count: int) -> str:
         """Whether texts of the training data come back as they went in; says how many do."""
-        texts = list(itertools.islice(self._all_texts(self.text("train")), count))
+        every = self._all_texts(self.text("train"))
+        texts = [self.as_read(text) for text in itertools.islice(every, count)]
         if self.tokenizer.lowercase:
             texts = [text.lower() for text in texts]
         found = [self.tokenizer.decode(row) for row in self.tokenizer.encode_batch(texts)]
         same = sum(a == b for a, b in zip(texts, found, strict=True))
         size = self.tokenizer.vocab_size
         return f"{size:,} entries; {same} of {len(texts)} texts come back as they went in"
+
+    def as_read(self, text: str) -> str:
+        """What of a text has to come back from the tokenizer."""
+        return text
 
     def show(self, model: nn.Module, count: int) -> list[Sample]:
         """A few validation examples, as they go on and as the model does."""

@@ -18,6 +18,7 @@ from regard.data import BlockSource
 from regard.data.framed import IGNORED, Frame
 from regard.data.masked import MaskedBlocks, Masking
 from regard.data.tokenizers.base import MASK
+from regard.errors import RecipeError
 from regard.metrics import Score
 from regard.nn.modes import evaluating
 from regard.objectives import MaskedLM
@@ -65,8 +66,18 @@ class MaskedLanguageModeling(BlockTask):
 
     @property
     def block_length(self) -> int:
-        """A block holds one token more than this: what a causal model would predict from."""
-        return self.longest - self.frame.specials(2 if self._pairs else 1) - 1
+        """A block holds one token more than this: what a causal model would predict from.
+
+        Raises:
+            RecipeError: nothing is left of ``data.max_length`` beside the special tokens.
+        """
+        length = self.longest - self.frame.specials(2 if self._pairs else 1) - 1
+        if length < 1:
+            raise RecipeError(
+                f"{self.longest} tokens leave no room for text beside the special ones",
+                where="data.max_length",
+            )
+        return length
 
     def batches_of(self, blocks: BlockSource) -> MaskedBlocks:
         """Blocks with tokens hidden."""
@@ -124,12 +135,18 @@ class MaskedLanguageModeling(BlockTask):
 
     def sample(self, model: nn.Module, example: str) -> Sample:
         """The beginning of a text with one token hidden."""
-        ids = self.tokenizer.encode(example)[: min(SHOWN, self.longest - 2)]
-        place = len(ids) // 2
-        hidden = self.tokenizer.tokens(ids)
-        (guess, *_), *_ = self.predictor(model).guesses([ids[:place], ids[place + 1 :]], 1)
+        ids = self.tokenizer.encode(example[: SHOWN * 40])[: min(SHOWN, self.longest - 2)]
+        if not ids or self.tokenizer.mask_id is None:
+            return Sample(example, "", "")
+        place, hidden = len(ids) // 2, self.tokenizer.tokens(ids)
+        ids[place] = self.tokenizer.mask_id
+        ((guess,),) = self.predictor(model).guesses(ids, 1)
         shown = " ".join([*hidden[:place], MASK, *hidden[place + 1 :]])
         return Sample(shown, hidden[place], guess.token)
+
+    def as_read(self, text: str) -> str:
+        """What is between words does not matter here."""
+        return " ".join(text.split())
 
 
 TASK = MaskedLanguageModeling

@@ -8,11 +8,12 @@ questions without an answer, the model may say that there is none. (Devlin et al
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import nn
 
 from regard.data import Example, PreparedData, Source
@@ -25,9 +26,9 @@ from regard.files import write_json
 from regard.metrics import Comparison, Score
 from regard.metrics.squad import compare_answers, score_answers
 from regard.recipe import Recipe
-from regard.tasks.answerer import Answerer
+from regard.tasks.answerer import LONGEST_ANSWER, Answerer
 from regard.tasks.encoding import EncoderTask
-from regard.tasks.task import Evaluation, Examples
+from regard.tasks.task import Evaluation, Examples, Sample
 
 ANSWERING = "answering.json"
 STRIDE = 128
@@ -54,15 +55,7 @@ class QuestionAnswering(EncoderTask):
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """SQuAD's JSON, or a table."""
-        if "file" not in data:
-            raise RecipeError(
-                "question answering reads SQuAD's JSON or a table",
-                where="data",
-                hint="give data.train.file",
-            )
-        if is_table(data["file"]):
-            return QuestionTable(data["file"], data.get("fields"))
-        return Squad(Path(data["file"]))
+        return questions_of(data)
 
     def learn(self, train: Source) -> None:
         """Whether there are questions that the texts do not answer."""
@@ -102,9 +95,17 @@ class QuestionAnswering(EncoderTask):
         return Windows(self.frame, self.longest, stride, answered=answered)
 
     def notes(self, data: PreparedData) -> list[str]:
-        """How many windows there are."""
-        windows = len(self.windows(answered=True).placed(data).examples)
-        return [*super().notes(data), f"{windows:,} windows of at most {self.longest} tokens"]
+        """How many windows there are, and what is cut or cannot be answered."""
+        windows = self.windows(answered=True)
+        count = len(windows.placed(data).examples)
+        lines = [*super().notes(data), f"{count:,} windows of at most {self.longest} tokens"]
+        limit = windows.longest_question
+        if cut := int((data.lengths(QUESTION) > limit).sum()):
+            lines.append(f"{cut:,} questions are longer than {limit} tokens: cut")
+        spans = windows.spans(data, np.arange(len(data)))
+        if long := int((spans[:, 1] - spans[:, 0] >= LONGEST_ANSWER).sum()):
+            lines.append(f"{long:,} answers are longer than {LONGEST_ANSWER} tokens: never given")
+        return lines
 
     def model_settings(self) -> dict[str, Any]:
         """The size of the vocabulary, and the head."""
@@ -127,6 +128,12 @@ class QuestionAnswering(EncoderTask):
         """The answer to each question; empty where there is none."""
         return [found.text for found in self.predictor(model).answer(list(examples.sources))]
 
+    def _samples(self, examples: Examples, answered: Sequence[Any], count: int) -> list[Sample]:
+        """Questions alone: their texts are long."""
+        rows = zip(examples.sources, examples.references, answered, strict=True)
+        few = itertools.islice(rows, count)
+        return [Sample(asked, " | ".join(right), made) for (asked, _), right, made in few]
+
     def score(
         self, examples: Examples, answered: Sequence[Any], resamples: int
     ) -> dict[str, Score]:
@@ -138,6 +145,31 @@ class QuestionAnswering(EncoderTask):
     ) -> Sequence[Comparison]:
         """By paired bootstrap resampling of the questions."""
         return compare_answers(examples.references, ours.outputs, theirs.outputs)
+
+
+def questions_of(data: Mapping[str, Any]) -> Source:
+    """What reads data in the recipe's words: SQuAD's JSON, or a table.
+
+    Raises:
+        RecipeError: no file is given, or fields of one that is no table.
+        DataError: the file is missing.
+    """
+    if "file" not in data:
+        raise RecipeError(
+            "question answering reads SQuAD's JSON or a table",
+            where="data",
+            hint="give data.train.file",
+        )
+    if is_table(data["file"]):
+        return QuestionTable(data)
+    if "fields" in data:
+        raise RecipeError(
+            "fields name the columns of a table, this is no table",
+            where=str(data["file"]),
+            hint="SQuAD's JSON needs none; the names of tables end in .jsonl, .tsv, .csv "
+            "or .parquet",
+        )
+    return Squad(data["file"])
 
 
 TASK = QuestionAnswering

@@ -5,6 +5,8 @@ from __future__ import annotations
 from regard.cli.new.classification import classification
 from regard.cli.new.dialogue import dialogue
 from regard.cli.new.language_modeling import language_modeling
+from regard.cli.new.masked_language_modeling import masked_language_modeling
+from regard.cli.new.question_answering import question_answering
 from regard.cli.new.tagging import tagging
 from regard.cli.new.translation import translation
 from regard.cli.verbs import make_app
@@ -24,7 +26,9 @@ for command in (
     translation,
     language_modeling,
     dialogue,
+    masked_language_modeling,
     classification,
     tagging,
+    question_answering,
 ):
     app.command()(command)

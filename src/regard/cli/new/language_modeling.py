@@ -49,13 +49,7 @@ def language_modeling(
     refuse_existing(output)
     splits = splits_of(train, valid, test)
     counted = {name: measure(path, field) for name, path in splits.items()}
-    fields = "" if field is None else f", fields = {{ text = {quoted(field)} }}"
-    data = [
-        f"# {counted[name].characters:,} characters\n"
-        f"{name} = {{ file = {place(path, output)}{fields} }}"
-        for name, path in splits.items()
-    ]
-    write(output, _RECIPE, choose(counted["train"]), data)
+    write(output, _RECIPE, choose(counted["train"]), lines_of(splits, counted, field, output))
 
 
 @dataclass(frozen=True)
@@ -92,6 +86,18 @@ def measure(path: Path, field: str | None) -> Measured:
         characters += len(example.fields[0])
         letters.update(example.fields[0])
     return Measured(characters, len(letters))
+
+
+def lines_of(
+    splits: Mapping[str, Path], counted: Mapping[str, Measured], field: str | None, output: Path
+) -> list[str]:
+    """The lines of the recipe's data."""
+    fields = "" if field is None else f", fields = {{ text = {quoted(field)} }}"
+    return [
+        f"# {counted[name].characters:,} characters\n"
+        f"{name} = {{ file = {place(path, output)}{fields} }}"
+        for name, path in splits.items()
+    ]
 
 
 MOST_LETTERS = 500

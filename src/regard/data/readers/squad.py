@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from regard.data.readers.lines import check_file, display_name, read_lines
-from regard.data.readers.source import Example
-from regard.data.readers.tables import Table
+from regard.data.readers.source import Example, open_source
+from regard.data.readers.tables import text_of
 from regard.errors import DataError
 
 QUESTION, CONTEXT, ANSWERS = "question", "context", "answers"
@@ -35,18 +35,22 @@ class Squad:
             articles = json.loads("\n".join(read_lines(self.files[0])))["data"]
             for article in articles:
                 for paragraph in article["paragraphs"]:
-                    context = str(paragraph["context"])
                     for question in paragraph["qas"]:
                         number += 1
+                        where = f"{name}:{number}"
+                        asked = text_of(question["question"], QUESTION, where)
+                        context = text_of(paragraph["context"], CONTEXT, where)
                         answers = [] if question.get("is_impossible") else question["answers"]
                         found = [(int(one["answer_start"]), str(one["text"])) for one in answers]
-                        yield _example(str(question["question"]), context, found, name, number)
+                        yield _example(asked, context, found, name, number)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(
                 f"this is not SQuAD's form, from question {number + 1} on: {error!r}",
                 where=name,
                 hint="data → paragraphs → context, qas → question, answers → text, answer_start",
             ) from error
+        if not number:
+            raise DataError("there is no question in it", where=name)
 
 
 class QuestionTable:
@@ -54,11 +58,13 @@ class QuestionTable:
 
     The answer stands in the context word by word, and counts where it stands first; an empty one
     says that the context does not answer.
+
+    Args:
+        data: in the recipe's words, ``file`` and, where its columns have other names, ``fields``.
     """
 
-    def __init__(self, path: str | Path, fields: Mapping[str, str | int] | None = None) -> None:
-        names = {QUESTION: QUESTION, CONTEXT: CONTEXT, "answer": "answer", **(fields or {})}
-        self._table = Table(path, names)
+    def __init__(self, data: Mapping[str, Any]) -> None:
+        self._table = open_source(data, columns=(QUESTION, CONTEXT, "answer"))
         self.columns = (QUESTION, CONTEXT, ANSWERS)
         self.files, self.identity = self._table.files, self._table.identity
 
@@ -75,7 +81,7 @@ def _example(
 ) -> Example:
     made = Example((question, context, json.dumps(answers, ensure_ascii=False)), file, line)
     for place, text in answers:
-        if not text or context[max(place, 0) : place + len(text)] != text:
+        if not text.strip() or context[max(place, 0) : place + len(text)] != text:
             raise DataError(
                 f"the answer {text!r} does not stand in the context where it should",
                 where=made.origin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -130,6 +131,10 @@ class WordsTokenizer(_Listed):
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         model = {"type": "WordLevel", "vocab": cls._count(texts, settings), "unk_token": "<unk>"}
         return cls(define(settings, model, pre_tokenizer={"type": "WhitespaceSplit"}, decoder=None))
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        # The library knows other white space than `split`: not U+001C to U+001F.
+        return [word.span() for word in re.finditer(r"\S+", text)]
 
     def _join(self, ids: list[int]) -> str:
         mark = self.definition["model"]["regard"]["continuation"]
