@@ -169,7 +169,6 @@ def test_numbers(call, folder):
     assert done.returncode == 0, done.stderr
     scores = json.loads(call("evaluate", "run", "--json").stdout)["scores"]
     assert scores["pearson"]["value"] > 95
-    assert scores["spearman"]["value"] == pytest.approx(100)
     (found,) = map(json.loads, call("classify", "run", "good", "--json").stdout.splitlines())
     assert found["value"] == pytest.approx(2.5, abs=0.5)
     assert call("classify", "run", "good").stdout == f"{found['value']:.4g}\n"
@@ -271,8 +270,7 @@ class TestStart:
         assert any(name.startswith("encoder.layers.1.") for name in moved)
         assert not any(name.startswith(("embedding.", "encoder.layers.0.")) for name in moved)
         adapter = "model.adapter={kind='lora', rank=2}"
-        done = call("train", "started.toml", start, adapter, "--run", "adapted")
-        assert done.returncode == 0, done.stderr
+        assert call("train", "started.toml", start, adapter, "--run", "adapted").returncode == 0
         assert call("merge", "adapted", "-o", "merged").returncode == 0
         both = [
             call("classify", name, "a good film", "--json").stdout for name in ("adapted", "merged")
