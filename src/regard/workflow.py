@@ -379,7 +379,7 @@ def evaluate(
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
-            hint="give files: --data KEY=FILE, in the words of data.test",
+            hint="give files: --source FILE --target FILE, or --data file=FILE for a table",
         )
     examples = task.read(data, split="test")
     options = {"beam": beam}

@@ -107,8 +107,8 @@ class TestResampling:
         low, high = interval(lambda rows: 100 * hits[rows].mean(), len(hits), 1000)
         share = hits.mean()
         width = 196 * (share * (1 - share) / len(hits)) ** 0.5
-        assert low == pytest.approx(100 * share - width, abs=1)
-        assert high == pytest.approx(100 * share + width, abs=1)
+        assert low == pytest.approx(100 * share - width, abs=0.5)
+        assert high == pytest.approx(100 * share + width, abs=0.5)
         assert interval(lambda rows: 0.0, 10, 0) is None
         found = score_all(class_scorers("ab"), right, answered, samples=1000)["accuracy"]
         assert found.interval == (low, high)
