@@ -41,7 +41,7 @@ PRETRAINING: dict[str, Any] = {
     "task": "masked-language-modeling",
     "data": {"max_length": 64},
     "tokenizer": {"kind": "wordpiece", "vocab_size": 8000},
-    "model": {"preset": "tiny"},
+    "model": {"preset": "tiny", "positions": "rotary"},
     "objective": {"kind": "masked_lm"},
     "training": {
         "batch_tokens": 4096,
@@ -245,7 +245,7 @@ def write(options: argparse.Namespace) -> None:
     ]
     last = steps[-1]
     text = (
-        f"{measured_on()}\n\nBERT-Tiny's shape, 8,000 pieces; {last['step']:,} steps of 4,096"
+        f"{measured_on()}\n\nBERT-Tiny's shape with rotary positions, 8,000 pieces; {last['step']:,} steps of 4,096"
         f" tokens of masked language modeling on the training texts of SST-2, MRPC, RTE, CoLA,"
         f" WNUT-17, Multi30k (English) and Schema-Guided Dialogue, without labels (validation loss"
         f" {last['scores']['loss']:.3f}). Mean and standard deviation of {len(options.seeds)}"
