@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from regard import registry
 from regard.data.tokenizers import train_tokenizer
+from regard.data.tokenizers.imported import imported
 
 TEXTS = ["the small house stands near the old river", "don't stop (really) 1234 é ß"] * 3
 SIZES = {"bpe": 300, "unigram": 320, "wordpiece": 80}
@@ -14,6 +15,8 @@ LETTERS = "abdehilmnorstuv ABß  é1(\t\n日😀İ'"
 
 
 def learned(kind, **more):
+    if kind == "imported":
+        return imported(learned("bpe", **more).definition, {"end": 2, "unk": 3})
     return train_tokenizer(kind, TEXTS, vocab_size=SIZES.get(kind), **more)
 
 
