@@ -50,7 +50,7 @@ def _gpt(layers: int, heads: int, width: int, context: int, **more: Any) -> dict
 
 
 def _nano(layers: int, heads: int, width: int, context: int, dropout: float) -> dict[str, Any]:
-    """nanoGPT's: no biases anywhere."""
+    """nanoGPT's: no biases anywhere, GELU by the error function."""
     return {
         "d_model": width,
         "num_layers": layers,
@@ -60,7 +60,7 @@ def _nano(layers: int, heads: int, width: int, context: int, dropout: float) -> 
             "dropout": dropout,
             "norm": {"bias": False},
             "attention": {"num_heads": heads, "bias": False, "dropout": dropout},
-            "feed_forward": {"d_ff": 4 * width, "bias": False},
+            "feed_forward": {"d_ff": 4 * width, "activation": "gelu", "bias": False},
         },
     }
 
