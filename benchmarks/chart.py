@@ -18,7 +18,13 @@ from pathlib import Path
 
 OURS, THEIRS = "#a3254f", "#b9b2a6"
 COLUMNS = 2
-JOBS = {"train": "Training", "decode": "Decoding"}
+JOBS = {
+    "train": "Training",
+    "decode": "Decoding",
+    "lm": "GPT step",
+    "bert": "BERT step",
+    "generate": "Generation",
+}
 
 
 @dataclass(frozen=True)
