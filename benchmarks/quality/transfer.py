@@ -259,8 +259,8 @@ def write(options: argparse.Namespace) -> None:
     text = (
         f"{measured_on()}\n\nBERT-Tiny's shape with rotary positions, 8,000 pieces;"
         f" {last['step']:,} steps of 4,096 tokens of masked language modeling on the training"
-        f" texts of SST-2, MRPC, RTE, CoLA, WNUT-17, Multi30k (English) and Schema-Guided Dialogue, without labels (validation loss"
-        f" {last['scores']['loss']:.3f}). Mean and standard deviation of {len(options.seeds)}"
+        " texts of SST-2, MRPC, RTE, CoLA, WNUT-17, Multi30k (English) and Schema-Guided"
+        f" Dialogue, without labels (validation loss {last['scores']['loss']:.3f}). Mean and standard deviation of {len(options.seeds)}"
         f" seeds; the last step's weights.\n\n{table(header, rows)}\n\n"
         "![transfer](quality/transfer.png)"
     )
