@@ -42,7 +42,7 @@ from regard.training.checkpoints import EMA
 
 FORMAT = 1
 LOCK = ".lock"
-LEARNED = ("tokenizer*.json", "labels.json", "dialogue.json")
+LEARNED = ("tokenizer*.json", "labels.json", "answering.json", "dialogue.json")
 """What tasks learn from the data and keep in a run, before it has its recipe."""
 RECIPE, METRICS, TOKENIZER, ENVIRONMENT, CARD = (
     "recipe.toml",

@@ -268,7 +268,7 @@ def settled(recipe: Recipe, task: Any, settings: TrainingSettings) -> Recipe:
         "training.precision": settings.precision,
         "training.threads": settings.threads,
     }
-    return recipe.resolved(task.model_settings()).override(chosen)
+    return recipe.resolved(task.model_settings()).override({**task.said(), **chosen})
 
 
 def build_model(recipe: Recipe, task: Any, settings: TrainingSettings) -> nn.Module:

@@ -113,7 +113,7 @@ def _card(run: Path, output: Path, said: str, task: str) -> str:
             said,
             "",
             "```sh",
-            f'regard {registry.task(task).verb} {output} "…"',
+            f'regard {registry.task(task).verb or "look"} {output} "…"',
             f"regard evaluate {output} --versus {run}",
             "```",
             "",

@@ -20,11 +20,18 @@ def predict(context: typer.Context, run: options.Run) -> None:
     """
     from regard import registry
     from regard.cli import verbs
+    from regard.errors import InputError
     from regard.recipe import Recipe
     from regard.run import Run
 
     recipe = Recipe.load(Run.open(run).path, settled=True)
     verb = registry.task(recipe.task).verb
+    if not verb:
+        raise InputError(
+            "this run has no head, so that it answers nothing: it gives states",
+            where=str(run),
+            hint="start a task from it: model.start_from = RUN; or look at it: regard look",
+        )
     command = verbs.load(verb)
     with command.make_context(verb, [str(run), *context.args], parent=context.parent) as made:
         command.invoke(made)

@@ -17,6 +17,7 @@ from torch import Tensor
 from regard.data.codecs import Target, column_rows
 from regard.data.prepared import PreparedData
 from regard.data.tokenizers import Tokenizer
+from regard.errors import RecipeError
 
 Ints = npt.NDArray[np.int64]
 Ids = npt.NDArray[Any]
@@ -90,6 +91,9 @@ class Texts:
         frame: the special tokens around them.
         longest: tokens that the model reads, special ones included.
         target: column and codec of the answers; None where there are none.
+
+    Raises:
+        RecipeError: no token of a text would be left.
     """
 
     def __init__(
@@ -103,6 +107,11 @@ class Texts:
         self.frame = frame
         self.longest = longest
         self.target = target
+        if self.room < 1:
+            raise RecipeError(
+                f"is {longest}: the special tokens alone take {longest - self.room}",
+                where="data.max_length",
+            )
 
     def lengths(self, data: PreparedData) -> Ints:
         """Tokens of each example, special ones included [N, 1]."""

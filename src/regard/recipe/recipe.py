@@ -259,7 +259,12 @@ class Recipe(RecipeModel):
             kept["adapter"] = self.adapter.in_full()
         model = {"family": self.family, **kept, **plain(config)}
         objective = self.objective.model_copy(update=objective_settings(self))
-        made = self.model_copy(update={"model": model, "objective": objective})
+        decoding = self.decoding
+        if "strategy" not in decoding.model_fields_set:
+            strategy = registry.task(self.task).strategy
+            decoding = decoding.model_copy(update={"strategy": strategy})
+        changes = {"model": model, "objective": objective, "decoding": decoding}
+        made = self.model_copy(update=changes)
         made._settled = True
         return made
 

@@ -135,6 +135,8 @@ class Answerer:
             scores = span_logits(logits, batch["mask"]).log_softmax(dim=-1).cpu()  # [B, 2, T]
             rows = zip(*(batch[name].tolist() for name in names), strict=True)
             for row, (number, first, begin, size) in zip(scores, rows, strict=True):
+                if not size:  # a text without a piece, such as a control character
+                    continue
                 none = float(row[0, 0] + row[1, 0])
                 nothing[number] = min(nothing[number], none)
                 places = torch.tensor(columns["offsets"][number]).view(-1, 2)[begin : begin + size]
@@ -147,6 +149,8 @@ class Answerer:
         return [self._decided(found, none) for found, none in zip(best, nothing, strict=True)]
 
     def _decided(self, found: Answer, none: float) -> Answer:
+        if found is NONE:
+            return Answer("", 0, 0, 0.0)
         margin = found.score - none
         if self._task.may_refuse and margin < 0:
             return Answer("", 0, 0, margin)

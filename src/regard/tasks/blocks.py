@@ -51,6 +51,7 @@ class BlockTask(Task):
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "bits_per_byte")
     batches: ClassVar[str] = "blocks"
     unit: ClassVar[str] = "documents"
+    strategy: ClassVar[str] = "sample"  # a beam cannot be streamed
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -74,9 +75,9 @@ class BlockTask(Task):
         """Of an example's columns: the ids, and which of them count where not all do."""
         return {COLUMN: self.tokenizer}
 
-    def apart(self, text: Source | None) -> bool:
+    def apart(self, text: Source) -> bool:
         """Whether examples are documents, which do not see each other, not pieces of one text."""
-        return text is not None and not isinstance(text, RunningText)
+        return not isinstance(text, RunningText)
 
     def texts(self, example: str) -> Sequence[str]:
         """The texts that an example holds, to learn a tokenizer from."""
@@ -183,7 +184,7 @@ class BlockTask(Task):
         source = self.text(split) if data is None else self.source(data)
         found = [one for one in source if one.fields[0]]
         texts = [one.fields[0] for one in found]
-        return Examples(texts, texts, [one.origin for one in found])
+        return Examples(texts, texts, [one.origin for one in found], self.apart(source))
 
     def evaluate(
         self,
@@ -224,8 +225,8 @@ class BlockTask(Task):
         }
         if not any(map(any, columns.values())):
             raise InputError("there is no text to score")
-        apart = self.apart(None if self.recipe.data.train is None else self.text("train"))
-        return self.blocks(PreparedData.in_memory(columns), apart=apart, shuffle=False)
+        data = PreparedData.in_memory(columns)
+        return self.blocks(data, apart=examples.apart, shuffle=False)
 
     def compare(
         self, examples: Examples, ours: Evaluation, theirs: Evaluation

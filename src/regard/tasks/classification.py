@@ -9,14 +9,17 @@ names between spaces in TSV and CSV), or a number (``regression``). (Devlin et a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
 from regard.data import Example, PreparedData, Source, open_source
 from regard.data.codecs import LIST, Codec, CodecError, Labels, LabelSets, Numbers
 from regard.data.framed import Texts
+from regard.data.readers.tables import columns_of
 from regard.errors import DataError, InputError, RecipeError
 from regard.metrics import Comparison, Score
 from regard.metrics.classification import (
@@ -71,8 +74,14 @@ class Classification(LabelTask):
     def text_columns(self) -> tuple[str, ...]:
         """One text, or two where the training data have a ``pair``."""
         train = self.recipe.data.train
-        pairs = train is not None and PAIR in (train.fields or {})
-        return (TEXT, PAIR) if pairs else (TEXT,)
+        return (TEXT,) if train is None else _sides(train.settings())
+
+    def said(self) -> dict[str, Any]:
+        """Whether there are pairs, where the file's own header told it."""
+        train = self.recipe.data.train
+        if train is None or train.fields is not None:
+            return {}
+        return {"data.train.fields": {name: name for name in (*self.text_columns, LABEL)}}
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """A table."""
@@ -84,7 +93,8 @@ class Classification(LabelTask):
                 'fields = { text = "sentence", label = "class" }',
             )
         lists = (LABEL,) if self.several else ()
-        return open_source(data, columns=(*self.text_columns, LABEL), lists=lists)
+        sides = _sides(data) if self.recipe.data.train is None else self.text_columns
+        return open_source(data, columns=(*sides, LABEL), lists=lists)
 
     def codecs(self) -> dict[str, Codec]:
         """The tokenizer, and the labels."""
@@ -113,24 +123,32 @@ class Classification(LabelTask):
 
     def logits(self, model: nn.Module, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:
         """What the head answers to texts or pairs, float32 [N, C]."""
-        sides = (TEXT, PAIR)[: len(texts[0])]
-        columns = {
-            name: self.tokenizer.encode_batch(list(side))
-            for name, side in zip(sides, zip(*texts, strict=True), strict=True)
-        }
+        columns = self._columns(texts)
+        collate = Texts(tuple(columns), self.frame, self.longest)
         made: list[torch.Tensor] = [torch.empty(0)] * len(texts)
-        for batch, found in self.answers(model, columns, Texts(sides, self.frame, self.longest)):
+        for batch, found in self.answers(model, columns, collate):
             for number, row in zip(batch["example"].tolist(), found.float().cpu(), strict=True):
                 made[number] = row
         return torch.stack(made)
 
+    def framed(self, texts: Sequence[tuple[str, ...]]) -> dict[str, torch.Tensor]:
+        """Texts or pairs as the model gets them."""
+        columns = self._columns(texts)
+        collate = Texts(tuple(columns), self.frame, self.longest)
+        made = collate(PreparedData.in_memory(columns), np.arange(len(texts)))
+        return {name: made[name] for name in ("ids", "mask", "segments") if name in made}
+
+    def _columns(self, texts: Sequence[tuple[str, ...]]) -> dict[str, list[list[int]]]:
+        sides = zip((TEXT, PAIR), zip(*texts, strict=True), strict=False)
+        return {name: self.tokenizer.encode_batch(list(side)) for name, side in sides}
+
     def examples(self, source: Iterable[Example]) -> Examples:
-        """Texts (a pair is a tuple) and labels; rows without anything are none.
+        """Texts (a pair is a tuple) and labels.
 
         Raises:
             DataError: a label is not known, or missing.
         """
-        rows = [one for one in source if any(field.strip() for field in one.fields)]
+        rows = list(source)
         texts = [one.fields[0] if len(one.fields) == 2 else one.fields[:2] for one in rows]
         labels = [one.fields[-1] for one in rows]
         origins = [one.origin for one in rows]
@@ -177,6 +195,14 @@ class Classification(LabelTask):
                 f"these runs cannot be compared: {error.what}", hint=error.hint
             ) from None
         return self.target.tensor(rows).numpy()
+
+
+def _sides(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of texts that a table has."""
+    file, names = Path(str(data.get("file", ""))), data.get("fields")
+    if names is None and file.is_file():
+        names = columns_of(file)
+    return (TEXT, PAIR) if PAIR in (names or ()) else (TEXT,)
 
 
 TASK = Classification

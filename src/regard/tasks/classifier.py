@@ -141,9 +141,7 @@ class Classifier:
                 f"there is no class {wanted!r}", hint=f"known: {', '.join(self.labels)}"
             )
         task, device = self._task, next(self.model.parameters()).device
-        parts = task.tokenizer.encode_batch(list(self._rows([text])[0]))
-        room = task.longest - task.frame.specials(len(parts))
-        inputs = task.frame.batch([[torch.tensor(part[:room]).numpy() for part in parts]])
+        inputs = task.framed(self._rows([text]))
         return {
             "inputs": {name: tensor.to(device) for name, tensor in inputs.items()},
             "tokens": {"encoder": task.tokenizer.tokens(inputs["ids"][0].tolist())},

@@ -77,7 +77,7 @@ class Dialogue(BlockTask):
         script = Script(self.roles, self.tokenizer)
         return {FIELD: script, "counted": Counted(script)}
 
-    def apart(self, text: Source | None) -> bool:
+    def apart(self, text: Source) -> bool:
         """Always."""
         return True
 

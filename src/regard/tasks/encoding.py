@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from regard.data import (
     BatchSettings,
     BatchSource,
+    Example,
     PreparedData,
     PrepareSettings,
     Source,
@@ -205,7 +206,7 @@ class EncoderTask(Task):
     def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
         """The examples of a split, or of ``data``, as a reader has them."""
         described = self.recipe.data_of(split).settings() if data is None else data
-        return self.examples(self.source(described))
+        return self.examples(filled(self.source(described)))
 
     @abstractmethod
     def examples(self, source: Iterable[Any]) -> Examples:
@@ -232,7 +233,7 @@ class EncoderTask(Task):
         if not count or self.recipe.data.valid is None:
             return []
         source = self.source(self.recipe.data_of("valid").settings())
-        few = self.examples(itertools.islice(source, count))
+        few = self.examples(itertools.islice(filled(source), count))
         return self._samples(few, self.predict(model, few), count)
 
     def _samples(self, examples: Examples, answered: Sequence[Any], count: int) -> list[Sample]:
@@ -249,6 +250,11 @@ class EncoderTask(Task):
         same = sum(a == b for a, b in zip(texts, found, strict=True))
         size = self.tokenizer.vocab_size
         return f"{size:,} entries; {same} of {len(texts)} texts come back as they went in"
+
+
+def filled(examples: Iterable[Example]) -> Iterator[Example]:
+    """Rows without anything are none."""
+    return (one for one in examples if any(field.strip() for field in one.fields))
 
 
 def shown(value: Any) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
+import numpy as np
 from torch import nn
 
 from regard.data import Tokenizer
-from regard.errors import RunError
+from regard.data.framed import Frame
+from regard.errors import InputError, RunError
 from regard.metrics import Comparison
 from regard.recipe import Recipe
 from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
@@ -35,6 +37,26 @@ class Reader:
     def __repr__(self) -> str:
         parameters = sum(p.numel() for p in self.model.parameters())
         return f"<Reader: {type(self.model).__name__}, {parameters:,} parameters>"
+
+    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
+        """A text as the model reads it, for `regard.look.look`.
+
+        Raises:
+            InputError: a target is given, or the text is too long.
+        """
+        if target is not None:
+            raise InputError("a model without a head answers nothing: leave the target out")
+        config: Any = self.model.config
+        frame = Frame.of(self.tokenizer, int(getattr(config, "num_segments", 0)))
+        ids = self.tokenizer.encode(text)
+        if len(ids) > config.max_positions - 2:
+            raise InputError(f"the text has {len(ids):,} tokens, more than the model reads")
+        device = next(self.model.parameters()).device
+        made = frame.batch([[np.array(ids, dtype=np.int64)]])
+        return {
+            "inputs": {name: tensor.to(device) for name, tensor in made.items()},
+            "tokens": {"encoder": self.tokenizer.tokens(made["ids"][0].tolist())},
+        }
 
 
 class States(Task):

@@ -36,19 +36,21 @@ class Examples:
     Attributes:
         sources, references: texts, or what else the task's inputs and answers are.
         origins: where each stands, ``file:line``.
+        apart: whether each is by itself, not a piece of one long text.
     """
 
     sources: Sequence[Any]
     references: Sequence[Any]
     origins: Sequence[str]
+    apart: bool = True
 
     def __len__(self) -> int:
         return len(self.sources)
 
     def first(self, count: int) -> Examples:
         """The first few."""
-        parts = (self.sources, self.references, self.origins)
-        return Examples(*(part[:count] for part in parts))
+        sources, references = self.sources[:count], self.references[:count]
+        return Examples(sources, references, self.origins[:count], self.apart)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ class Task(Protocol):
         data_keys: keys of a split that only this task reads.
         verb: of the command line that uses a trained model.
         batches: of which form; objectives say by ``reads`` which they take.
+        strategy: how outputs are searched, where the recipe does not say it.
         stand_in: settings of the model that the data decide, as long as there are none.
         uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
             ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``.
@@ -132,6 +135,7 @@ class Task(Protocol):
     verb: ClassVar[str]
     batches: ClassVar[str] = "pairs"
     data_keys: ClassVar[tuple[str, ...]] = ()
+    strategy: ClassVar[str] = "beam"
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8}
     uses: ClassVar[tuple[str, ...]] = ()
 
@@ -152,6 +156,10 @@ class Task(Protocol):
     def new_head(self) -> bool:
         """Whether a head of the run that weights come from would answer something else."""
         return False
+
+    def said(self) -> dict[str, Any]:
+        """Settings, by dotted key, that the data tell and a run's recipe shall say."""
+        return {}
 
     def objective(self) -> Any:
         """The loss."""

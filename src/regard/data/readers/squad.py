@@ -71,6 +71,8 @@ class QuestionTable:
     def __iter__(self) -> Iterator[Example]:
         for example in self._table:
             question, context, answer = example.fields
+            if not f"{question}{context}".strip():  # an empty row is no question without answer
+                continue
             place = context.find(answer) if answer else -1
             found = [(place, answer)] if answer else []
             yield _example(question, context, found, example.file, example.line)

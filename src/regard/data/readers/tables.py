@@ -59,6 +59,24 @@ class Table:
             yield Example(texts, name, number)
 
 
+def columns_of(path: Path) -> tuple[str, ...]:
+    """The names in a table's header, or those of its first record.
+
+    Raises:
+        DataError: it is no table, or its first record cannot be read.
+    """
+    kind = _kind(path)
+    if kind == "parquet":
+        return tuple(_parquet().ParquetFile(str(path)).schema_arrow.names)
+    first = next((line for line in read_lines(path) if line.strip()), "")
+    if kind == "jsonl":
+        try:
+            return tuple(json.loads(first))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(f"the line is not valid JSON: {error}", where=f"{path}:1") from error
+    return tuple(first.split("\t") if kind == "tsv" else next(csv.reader([first]), ()))
+
+
 def is_table(path: str | Path) -> bool:
     """Whether a file's name ends as a table's."""
     return _ending(Path(path)) is not None
@@ -201,12 +219,17 @@ def _read_jsonl(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
         )
 
 
-def _read_parquet(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+def _parquet() -> Any:
     try:
-        pyarrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        importlib.import_module("pyarrow")
+        return importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         raise missing_extra("pyarrow", "data") from error
+
+
+def _read_parquet(path: Path, fields: Fields, lists: Fields) -> Iterator[Row]:
+    parquet = _parquet()
+    pyarrow: Any = importlib.import_module("pyarrow")
     try:
         with parquet.ParquetFile(str(path)) as table:
             known = list(table.schema_arrow.names)
