@@ -178,3 +178,34 @@ def test_another_tasks_run(call, trained):
     done = call("generate", trained, "1 2")
     assert done.returncode == 2
     assert "this run does not generate" in done.stderr
+
+
+def test_a_text_scores_alike_whatever_the_training_data_were(call, folder):
+    """Training on documents, scoring a running text, and the training file gone."""
+    data = {"data.train.file": "train.jsonl", "training.max_steps": 2}
+    fields = "data.train.fields={text='story'}"
+    assert (
+        call("train", "shakespeare-char", *settings(data), fields, "--run", "run").returncode == 0
+    )
+    (folder / "train.jsonl").unlink()
+    (evaluation, *_) = reversed(metrics(folder / "run", "evaluation"))
+    done = call("evaluate", "run", "--data", "file=valid.txt", "--json")
+    assert done.returncode == 0, done.stderr
+    scores = json.loads(done.stdout)["scores"]
+    assert scores["loss"]["value"] == pytest.approx(evaluation["scores"]["nll"], abs=1e-4)
+
+
+def test_without_a_strategy_it_streams(call, folder):
+    (folder / "mine.toml").write_text(
+        'task = "language-modeling"\ntokenizer.kind = "chars"\nobjective.kind = "next_token"\n'
+        'data.train.file = "train.txt"\nmodel = { preset = "nano-cpu", max_positions = 32 }\n'
+        "training = { max_steps = 1, batch_size = 2, threads = 1 }\n"
+    )
+    assert call("train", "mine.toml", "--run", "run").returncode == 0
+    done = call("generate", "run", "--max-new-tokens", "3")
+    assert done.returncode == 0, done.stderr
+
+
+def metrics(run, event):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [line for line in lines if line["event"] == event]

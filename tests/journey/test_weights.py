@@ -77,6 +77,10 @@ def test_tiny_checkpoints(call):
     done = call("train", "bert", "--run", "more")
     assert done.returncode == 2
     assert "a model without a head gives states" in done.stderr
+    done = call("predict", "bert", "a word")
+    assert done.returncode == 2
+    assert "no head" in done.stderr
+    assert call("look", "bert", "a word", "-o", "bert.html").returncode == 0
 
 
 @pytest.mark.parametrize("path", ["", "stories260K.bin"])

@@ -1,6 +1,7 @@
 """Answers: the best span against a double loop, over windows, whatever the batch, or none."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regard import registry
+from regard.data.readers.squad import QuestionTable
 from regard.data.tokenizers.base import train_tokenizer
 from regard.errors import InputError
 from regard.recipe import Recipe
@@ -186,3 +188,16 @@ def test_look_watches_its_own_answer_where_it_stands(opened, monkeypatch):
     assert "".join(tokens[first : last + 1]).replace("##", "") in ("thecat", "the▁cat")
     inputs = door.look_inputs(("Who?", context), "the cat")
     assert inputs["labels"][0, 0] == begin
+
+
+def test_a_text_without_a_piece(opened):
+    """Such as a control character, where the tokenizer drops it."""
+    door = opened("words")
+    found = door.answer("what sleeps?", context="\u00ad \x01")
+    assert math.isfinite(found.score)
+
+
+def test_an_empty_row_is_no_question(tmp_path):
+    path = tmp_path / "qa.tsv"
+    path.write_text("question\tcontext\tanswer\nwho?\tthe dog\tdog\n\t\t\n")
+    assert len(list(QuestionTable({"file": str(path)}))) == 1

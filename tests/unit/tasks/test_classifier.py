@@ -166,3 +166,21 @@ class TestReading:
         task, _ = opened(tmp_path, "classification", ["bad", "good"])
         with pytest.raises(RecipeError, match="a table with the columns text and label"):
             task.source({"source": "a", "target": "b"})
+
+
+def test_a_header_says_whether_there_are_pairs(tmp_path):
+    (tmp_path / "train.tsv").write_text("text\tpair\tlabel\na river\tthe house\tyes\n\t\t\n")
+    (tmp_path / "test.tsv").write_text("text\tpair\tlabel\na\tb\tno\n\t\t\n")
+    data = {"train": {"file": str(tmp_path / "train.tsv")}}
+    task, model = opened(tmp_path, "classification", ["no", "yes"], data=data)
+    fields = {"text": "text", "pair": "pair", "label": "label"}
+    assert task.said() == {"data.train.fields": fields}
+    examples = task.read({"file": str(tmp_path / "test.tsv")})
+    assert list(examples.sources) == [("a", "b")]  # an empty row is none
+    assert task.predictor(model).classify(("a", "b")).label in ("no", "yes")
+
+
+def test_room_for_text(tmp_path):
+    task, model = opened(tmp_path, "classification", ["no", "yes"], max_positions=2)
+    with pytest.raises(RecipeError, match="special tokens alone"):
+        task.predictor(model).classify("a river")

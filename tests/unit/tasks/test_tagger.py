@@ -112,3 +112,10 @@ def test_pictures(tagger):
     ]:
         with pytest.raises(InputError, match=words):
             tagger.look_inputs(text, target)
+
+
+def test_an_empty_row_is_no_wrong_tag(tmp_path, tagger):
+    rows = ['{"words": ["a", "house"], "tags": ["O", "B-a"]}', "", '{"words": [], "tags": []}']
+    (tmp_path / "test.jsonl").write_text("\n".join(rows) + "\n")
+    examples = tagger._task.read({"file": str(tmp_path / "test.jsonl")})
+    assert list(examples.sources) == [["a", "house"]]
