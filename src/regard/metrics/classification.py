@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 
 from regard.errors import missing_extra
-from regard.metrics.resampling import Measure, interval, p_value
+from regard.metrics.resampling import Measure, compared, interval
 from regard.metrics.score import Comparison, Score, check_sizes
-
-SAMPLES = 1000
 
 Function = Callable[[Any, Any], float]
 """From what is right and what was answered to a score; percentages run to 100."""
@@ -138,13 +136,10 @@ def compare_all(
     found = []
     for one in scorers.values():
         scores = [
-            Score(one.name, one.measure(right, made), one.signature) for made in (theirs, ours)
+            Score(one.name, one.measure(right, made), one.signature) for made in (ours, theirs)
         ]
         measures = (_over(one, right, ours), _over(one, right, theirs))
-        p = p_value(measures, len(right), SAMPLES)
-        test = f"paired bootstrap of {SAMPLES}"
-        text = f"{one.signature}|{test}" if one.signature else test
-        found.append(Comparison(one.name, scores[0], scores[1], p, text))
+        found.append(compared((scores[0], scores[1]), measures, len(right)))
     return found
 
 

@@ -7,11 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
+from regard.metrics.score import Comparison, Score
+
 Ints = npt.NDArray[np.int64]
 Measure = Callable[[Ints], float]
 """The score of some examples, by their numbers."""
 
 SEED = 12345
+SAMPLES = 1000
+"""Of a paired test."""
 
 
 def draws(count: int, samples: int) -> Ints:
@@ -40,3 +44,19 @@ def p_value(systems: tuple[Measure, Measure], count: int, samples: int) -> float
     shifted = [ours(rows) - theirs(rows) - found for rows in draws(count, samples)]
     extreme = sum(abs(value) >= abs(found) for value in shifted)
     return (extreme + 1) / (samples + 1)
+
+
+def compared(
+    scores: tuple[Score, Score], systems: tuple[Measure, Measure], count: int
+) -> Comparison:
+    """Our score beside theirs on the same examples, by paired bootstrap resampling.
+
+    Args:
+        scores: ours and theirs, of one name and signature.
+        systems: how each is measured.
+        count: of the examples.
+    """
+    ours, theirs = scores
+    test = f"paired bootstrap of {SAMPLES}"
+    signature = f"{ours.signature}|{test}" if ours.signature else test
+    return Comparison(ours.name, theirs, ours, p_value(systems, count, SAMPLES), signature)

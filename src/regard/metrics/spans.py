@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.errors import missing_extra
-from regard.metrics.resampling import Ints, Measure, interval, p_value
+from regard.metrics.resampling import Ints, Measure, compared, interval
 from regard.metrics.score import Comparison, Score, check_sizes
 
 Tags = Sequence[Sequence[str]]
@@ -23,7 +23,6 @@ OUTSIDE = "O"
 FORMS = ("B", "I", "E", "S")
 
 Counts = npt.NDArray[np.int64]
-SAMPLES = 1000
 
 
 def spans_of(tags: Sequence[str]) -> list[tuple[str, int, int]]:
@@ -80,13 +79,12 @@ def compare_tags(right: Tags, ours: Tags, theirs: Tags) -> list[Comparison]:
     """F1 and accuracy of two systems, by paired bootstrap resampling of the sentences."""
     first, second = _counts(right, ours), _counts(right, theirs)
     found = []
-    spans = [("span F1", _f1)] if first[:, :1].any() else []
-    for name, function in [*spans, ("accuracy", _accuracy)]:
+    met = any(counts[:, :2].any() for counts in (first, second))
+    spans = [("span F1", _f1, "micro")] if met else []
+    for name, function, signature in [*spans, ("accuracy", _accuracy, "of tags")]:
+        scores = [Score(name, function(counts), signature) for counts in (first, second)]
         measures = (_measure(function, first), _measure(function, second))
-        p = p_value(measures, len(first), SAMPLES)
-        scores = [Score(name, function(counts), "") for counts in (second, first)]
-        signature = f"paired bootstrap of {SAMPLES}"
-        found.append(Comparison(name, scores[0], scores[1], p, signature))
+        found.append(compared((scores[0], scores[1]), measures, len(first)))
     return found
 
 

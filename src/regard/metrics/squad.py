@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regard.metrics.resampling import Ints, Measure, interval, p_value
+from regard.metrics.resampling import Ints, Measure, compared, interval
 from regard.metrics.score import Comparison, Score, check_sizes
 
-SAMPLES = 1000
 SIGNATURE = "SQuAD's normalization, best of the answers"
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -73,10 +72,9 @@ def compare_answers(
     first, second = _values(right, ours), _values(right, theirs)
     found = []
     for key, name in _NAMES.items():
-        p = p_value((_measure(first[key]), _measure(second[key])), len(right), SAMPLES)
-        scores = [Score(name, 100 * float(v[key].mean()), SIGNATURE) for v in (second, first)]
-        test = f"{SIGNATURE}|paired bootstrap of {SAMPLES}"
-        found.append(Comparison(name, scores[0], scores[1], p, test))
+        scores = [Score(name, 100 * float(v[key].mean()), SIGNATURE) for v in (first, second)]
+        measures = (_measure(first[key]), _measure(second[key]))
+        found.append(compared((scores[0], scores[1]), measures, len(right)))
     return found
 
 
