@@ -177,13 +177,15 @@ def write_run(found: Imported, output: Path) -> Run:
     """Make a run of it, whole or not at all."""
     task = task_of(found)
     joint = getattr(found.config, "target_vocab_size", None) is None
-    settings = {
+    settings: dict[str, Any] = {
         "task": task,
         "tokenizer": {"kind": ImportedTokenizer.kind, "joint": joint},
         "model": {"family": found.family, **plain(found.config)},
         "training": {"max_steps": 1},
         "decoding": dict(found.decoding),
     }
+    if registry.family(found.family).shape == "encoder":  # reads all that its model can
+        settings["data"] = {"max_length": found.config.max_positions}
     if task in OBJECTIVES:
         kind = OBJECTIVES[task]
         if task == TASKS["classification"] and not found.labels:
