@@ -188,9 +188,10 @@ def write_run(found: Imported, output: Path) -> Run:
         settings["data"] = {"max_length": found.config.max_positions}
     if task in OBJECTIVES:
         kind = OBJECTIVES[task]
-        if task == TASKS["classification"] and not found.labels:
-            kind = PROBLEMS["regression"]
-        settings["objective"] = {"kind": PROBLEMS.get(found.problem, kind), "label_smoothing": 0.0}
+        if task == TASKS["classification"]:
+            by_labels = kind if found.labels else PROBLEMS["regression"]
+            kind = PROBLEMS.get(found.problem, by_labels)
+        settings["objective"] = {"kind": kind}
     recipe = Recipe.from_settings(settings)
     with _whole(output) as partial:
         made = Run(partial)
