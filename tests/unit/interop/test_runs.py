@@ -1,9 +1,12 @@
 """Imported runs: what their recipes say."""
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from regard import registry
 from regard.data.tokenizers.imported import imported
+from regard.interop import hf
 from regard.interop.runs import Imported, write_run
 from regard.recipe import Recipe
 
@@ -54,3 +57,18 @@ def test_the_recipe_holds(tmp_path, family, head, labels, problem, objective):
         assert recipe.objective.label_smoothing is None
     if family == "bert":
         assert recipe.data.max_length == recipe.model_config_for().max_positions
+
+
+@pytest.mark.parametrize("preset", ["tiny", "roberta-base", "distilbert"])
+def test_older_files_of_encoders_hold_the_numbers_of_the_places(tmp_path, preset):
+    sizes = {"num_layers": 1, "d_model": 12, "layer.attention.num_heads": 3}
+    family = registry.family("bert")
+    config = family.config.preset(preset, vocab_size=40, overrides=sizes)
+    form, _ = hf.form_for("bert", config)
+    tensors = {name: one.detach() for name, one in family.model(config).named_parameters()}
+    hf.write_directory(form, config, tensors, tmp_path, {}, [])
+    held = hf.read_tensors(tmp_path)
+    prefix = form.architectures[form.write(config)["architectures"][0]]
+    held[f"{prefix}embeddings.position_ids"] = torch.arange(config.max_positions)[None]
+    save_file(held, tmp_path / "model.safetensors")
+    assert hf.read_directory(tmp_path).tensors.keys() == tensors.keys()
