@@ -215,6 +215,7 @@ def test_heads_say_the_task(call, ending):
     shutil.copy(DATA / "tok_reference" / "bert_uncased" / "vocab.txt", "theirs")
     verb, task = HEADS[ending]
     assert f"a run of {task}" in taken(call, "theirs", "run")
+    assert "max_length = 512" in Path("run/recipe.toml").read_text().split("[tokenizer]")[0]
     predictor = regard.load("run")
     if verb == "answer":
         assert predictor.answer("who is there?", "John is there.") is not None

@@ -83,8 +83,7 @@ class Masking:
                 "or leave model.start_from out",
             )
         ordinary = np.ones(tokenizer.vocab_size, dtype=bool)
-        special = (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id, tokenizer.unk_id)
-        ordinary[[*special, *map(tokenizer.vocabulary.index, tokenizer.extra)]] = False
+        ordinary[list(tokenizer.special_ids)] = False
         words = words_of(tokenizer, ~ordinary) if whole_word else None
         return cls(rate, tokenizer.mask_id, ordinary, words)
 

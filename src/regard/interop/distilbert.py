@@ -110,4 +110,5 @@ FORMAT = Format(
     write=write,
     table=table,
     tied=tied,
+    ignored=("embeddings.position_ids",),
 )

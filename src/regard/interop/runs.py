@@ -177,18 +177,21 @@ def write_run(found: Imported, output: Path) -> Run:
     """Make a run of it, whole or not at all."""
     task = task_of(found)
     joint = getattr(found.config, "target_vocab_size", None) is None
-    settings = {
+    settings: dict[str, Any] = {
         "task": task,
         "tokenizer": {"kind": ImportedTokenizer.kind, "joint": joint},
         "model": {"family": found.family, **plain(found.config)},
         "training": {"max_steps": 1},
         "decoding": dict(found.decoding),
     }
+    if registry.family(found.family).shape == "encoder":  # reads all that its model can
+        settings["data"] = {"max_length": found.config.max_positions}
     if task in OBJECTIVES:
         kind = OBJECTIVES[task]
-        if task == TASKS["classification"] and not found.labels:
-            kind = PROBLEMS["regression"]
-        settings["objective"] = {"kind": PROBLEMS.get(found.problem, kind), "label_smoothing": 0.0}
+        if task == TASKS["classification"]:
+            by_labels = kind if found.labels else PROBLEMS["regression"]
+            kind = PROBLEMS.get(found.problem, by_labels)
+        settings["objective"] = {"kind": kind}
     recipe = Recipe.from_settings(settings)
     with _whole(output) as partial:
         made = Run(partial)

@@ -10,7 +10,9 @@ from regard.data import BlockSettings, BlockSource, PreparedData
 from regard.data.framed import IGNORED, Frame
 from regard.data.masked import MaskedBlocks, Masking
 from regard.data.tokenizers.base import MASK, train_tokenizer
+from regard.data.tokenizers.imported import imported
 from regard.errors import RecipeError
+from regard.interop.sentencepiece import added_token
 
 TEXTS = [
     "the old dog sleeps, the young cat plays.\nunbelievable things happened yesterday!",
@@ -101,6 +103,20 @@ class TestHide:
         found = Masking.of(made, 0.15, whole_word=False)
         assert np.nonzero(~found.ordinary)[0].tolist() == [0, 1, 2, 3, made.vocab_size - 1]
         assert made.vocabulary[found.mask_id] == MASK
+
+    def test_of_the_field(self):
+        """Its special tokens stand anywhere; what it lacks bars nothing."""
+        definition = tokenizer().definition
+        vocab = {"a": 0, "[MASK]": 1, "b": 2, "[CLS]": 3, "[SEP]": 4, "[new]": 5, "c": 6}
+        definition["model"] |= {"vocab": vocab, "unk_token": "a"}
+        definition["added_tokens"] = [added_token(5, "[new]"), added_token(1, "[MASK]")]
+        found = imported(definition, {"start": 3, "end": 4, "mask": 1})
+        assert found.unk_id == -1
+        assert found.special_ids == {1, 3, 4, 5}
+        hidden = Masking.of(found, 0.15, whole_word=False)
+        assert np.nonzero(hidden.ordinary)[0].tolist() == [0, 2, 6]
+        bare = imported({}, {"end": 3, "mask": 5}, vocab_size=9)
+        assert bare.special_ids == {3, 5}
 
     def test_a_tokenizer_without_a_mask(self):
         plain = train_tokenizer("wordpiece", TEXTS, vocab_size=100)

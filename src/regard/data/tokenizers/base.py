@@ -177,6 +177,12 @@ class Tokenizer(ABC):
         """The special entries beside the four."""
         return tuple(self.definition["model"]["regard"].get("extra", ()))
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of what is no text: the four, as far as there are such, and the extra entries."""
+        extra = (self._ids[entry] for entry in self.extra)
+        return frozenset((self.pad_id, self.start_id, self.end_id, self.unk_id, *extra))
+
     @cached_property
     def _text_end(self) -> int:
         """The first of the extra entries, which stand last."""

@@ -56,6 +56,12 @@ class ImportedTokenizer(Tokenizer):
         """The id of what hides a token, where the vocabulary has it."""
         return self._mask_id
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The ids of what is no text: the definition's added tokens and those with a role."""
+        found = self._specials if self._mask_id is None else {*self._specials, self._mask_id}
+        return frozenset(i for i in found if 0 <= i < self.vocab_size)
+
     @classmethod
     def train(cls, texts: Iterable[str], settings: TokenizerSettings) -> Self:
         raise RecipeError(

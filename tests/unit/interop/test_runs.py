@@ -1,0 +1,74 @@
+"""Imported runs: what their recipes say."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from regard import registry
+from regard.data.tokenizers.imported import imported
+from regard.interop import hf
+from regard.interop.runs import Imported, write_run
+from regard.recipe import Recipe
+
+
+def found(family, head=None, **more):
+    """A small model as if it came from a file."""
+    made = registry.family(family)
+    overrides = {"num_layers": 1} | ({} if head is None else {"head": head})
+    preset = {"bert": "tiny", "gpt": "gpt2", "transformer": "tiny"}[family]
+    small = {"d_model": 12, "layer.attention.num_heads": 3} if family == "gpt" else {}
+    config = made.config.preset(preset, vocab_size=40, overrides={**overrides, **small})
+    tensors = dict(made.model(config).named_parameters())
+    words = imported({}, {"end": 3, "mask": 5}, vocab_size=40)
+    return Imported(family, config, tensors, {"tokenizer.json": words}, "made", **more)
+
+
+CLASSES = {"kind": "classification", "num_classes": 2}
+NUMBER = {"kind": "classification", "num_classes": 1}
+TAGS = {"kind": "tokens", "num_classes": 2}
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "labels", "problem", "objective"),
+    [
+        ("bert", "none", "", "", None),
+        ("bert", "masked_lm", "", "", "masked_lm"),
+        ("bert", {"kind": "masked_lm", "next_sentence": True}, "", "", "masked_lm"),
+        ("bert", CLASSES, "ab", "", "classes"),
+        ("bert", CLASSES, "ab", "single_label_classification", "classes"),
+        ("bert", CLASSES, "ab", "multi_label_classification", "multi_label"),
+        ("bert", NUMBER, "", "", "regression"),
+        ("bert", NUMBER, "", "regression", "regression"),
+        ("bert", TAGS, "ab", "", "classes"),
+        ("bert", TAGS, "ab", "multi_label_classification", "classes"),
+        ("bert", "span", "", "", "span"),
+        ("gpt", None, "", "", "next_token"),
+        ("transformer", None, "", "", None),
+    ],
+)
+def test_the_recipe_holds(tmp_path, family, head, labels, problem, objective):
+    write_run(found(family, head, labels=labels, problem=problem), tmp_path / "run")
+    recipe = Recipe.load(tmp_path / "run", settled=True)
+    if recipe.task != "states":  # which trains nothing
+        recipe.check()
+        registry.task(recipe.task)(recipe).objective()
+    if objective is not None:
+        assert recipe.objective.kind == objective
+        assert recipe.objective.label_smoothing is None
+    if family == "bert":
+        assert recipe.data.max_length == recipe.model_config_for().max_positions
+
+
+@pytest.mark.parametrize("preset", ["tiny", "roberta-base", "distilbert"])
+def test_older_files_of_encoders_hold_the_numbers_of_the_places(tmp_path, preset):
+    sizes = {"num_layers": 1, "d_model": 12, "layer.attention.num_heads": 3}
+    family = registry.family("bert")
+    config = family.config.preset(preset, vocab_size=40, overrides=sizes)
+    form, _ = hf.form_for("bert", config)
+    tensors = {name: one.detach() for name, one in family.model(config).named_parameters()}
+    hf.write_directory(form, config, tensors, tmp_path, {}, [])
+    held = hf.read_tensors(tmp_path)
+    prefix = form.architectures[form.write(config)["architectures"][0]]
+    held[f"{prefix}embeddings.position_ids"] = torch.arange(config.max_positions)[None]
+    save_file(held, tmp_path / "model.safetensors")
+    assert hf.read_directory(tmp_path).tensors.keys() == tensors.keys()
