@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from regard.files import write_json
 from regard.interop import hf, llama, llama2c
 from regard.interop.exported import special_ids, write_tokenizer
 from regard.interop.files import read_json
+from regard.interop.generation import decoding_of
 from regard.interop.slots import fill
 from regard.interop.vocabularies import SOURCE, TOKENIZER, read_vocabulary
 from regard.recipe import Recipe
@@ -110,7 +111,8 @@ def read_hf(directory: Path) -> Imported:
         else "there are no tokenizer files: the run reads and writes ids alone"
     )
     origin = f"{found.form.model_type} of {directory.resolve().name}"
-    decoding = _decoding(generation, shape)
+    decoding, untaken = decoding_of(generation, shape, str(directory))
+    notes += [untaken] if untaken else []
     family = found.form.family
     return Imported(
         family,
@@ -236,27 +238,6 @@ def export_hf(run: Path, output: Path) -> list[str]:
         hf.write_directory(form, config, tensors, partial, special, labels)
         notes.append(write_tokenizer(tokenizers, recipe.family, config, partial))
     return notes
-
-
-def _decoding(given: Mapping[str, Any], shape: str) -> dict[str, Any]:
-    """What a generation config says, in the recipe's words."""
-    if shape == "encoder":
-        return {}
-    beams = given.get("num_beams") or 1
-    if given.get("do_sample"):
-        keys: dict[str, Callable[[Any], Any]] = {"temperature": float, "top_k": int, "top_p": float}
-        own = {key: make(given[key]) for key, make in keys.items() if given.get(key) is not None}
-        return {"strategy": "sample", **own}
-    if beams == 1:
-        return {"strategy": "greedy"}
-    rules = {True: "first", False: "present", None: "present", "never": "bound"}
-    alpha = float(given.get("length_penalty") or 0.0) if "length_penalty" in given else 1.0
-    return {
-        "strategy": "beam",
-        "beam": beams,
-        "stop": rules[given.get("early_stopping")],
-        "length_penalty": {"kind": "power", "alpha": max(alpha, 0.0)},
-    }
 
 
 def _card(found: Imported, task: str, output: Path) -> str:
