@@ -148,6 +148,18 @@ def test_text_and_training_on(call, gpt2):
     assert (ours.end_id, ours.start_id) == (theirs.end_id, theirs.start_id)
 
 
+def test_how_it_generates_comes_too(call):
+    shutil.copytree(MADE / "gpt2", "theirs")
+    path = Path("theirs/generation_config.json")
+    path.write_text(json.dumps({"repetition_penalty": 1.3, "no_repeat_ngram_size": 3}))
+    assert "not taken over: no_repeat_ngram_size = 3" in taken(call, "theirs", "run")
+    assert "repetition_penalty = 1.3" in Path("run/recipe.toml").read_text()
+    path.write_text(json.dumps({"num_beams": 2, "early_stopping": "sometimes"}))
+    done = call("import", "hf", "theirs", "-o", "other")
+    assert done.returncode == 2
+    assert "early_stopping = 'sometimes' is not supported" in done.stderr
+
+
 def test_translation(call):
     """Marian's two segmentations over one vocabulary."""
     shutil.copytree(MADE / "marian", "marian")

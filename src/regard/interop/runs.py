@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +18,11 @@ from regard.data.tokenizers.imported import ImportedTokenizer
 from regard.errors import InputError
 from regard.files import write_json
 from regard.interop import hf, llama, llama2c
+from regard.interop.exported import special_ids, write_tokenizer
 from regard.interop.files import read_json
+from regard.interop.generation import decoding_of
 from regard.interop.slots import fill
-from regard.interop.vocabularies import ROLES, SOURCE, TOKENIZER, read_vocabulary
+from regard.interop.vocabularies import SOURCE, TOKENIZER, read_vocabulary
 from regard.recipe import Recipe
 from regard.run import RECIPE, Run
 from regard.spec import build, plain, resolve
@@ -110,7 +111,8 @@ def read_hf(directory: Path) -> Imported:
         else "there are no tokenizer files: the run reads and writes ids alone"
     )
     origin = f"{found.form.model_type} of {directory.resolve().name}"
-    decoding = _decoding(generation, shape)
+    decoding, untaken = decoding_of(generation, shape, str(directory))
+    notes += [untaken] if untaken else []
     family = found.form.family
     return Imported(
         family,
@@ -229,74 +231,13 @@ def export_hf(run: Path, output: Path) -> list[str]:
     notes += [f"{key} is not said there" for key in unsaid]
     with _whole(output) as partial:
         tokenizer = tokenizers.get(TOKENIZER)
-        special = {} if tokenizer is None else _special(tokenizer, recipe.family)
+        special = {} if tokenizer is None else special_ids(tokenizer, recipe.family)
         labels: list[str] = []
         if (opened.path / LABELS).exists():
             labels = read_json(opened.path / LABELS)["labels"]
         hf.write_directory(form, config, tensors, partial, special, labels)
-        notes.append(_write_tokenizer(tokenizers, recipe.family, partial))
+        notes.append(write_tokenizer(tokenizers, recipe.family, config, partial))
     return notes
-
-
-def _write_tokenizer(tokenizers: Mapping[str, Tokenizer], family: str, to: Path) -> str:
-    """The library's file, and which tokens are special; says what was done."""
-    tokenizer = tokenizers.get(TOKENIZER)
-    if tokenizer is None or "vocab" not in tokenizer.definition["model"]:
-        return "the run has no tokenizer: ids alone"
-    if SOURCE in tokenizers:
-        return "tokenizers of two sides are no file there: copy those that came with the model"
-    model = {k: v for k, v in tokenizer.definition["model"].items() if k != "regard"}
-    whole = json.dumps({**tokenizer.definition, "model": model}, ensure_ascii=False)
-    (to / "tokenizer.json").write_text(whole, encoding="utf-8")
-    encoder = registry.family(family).shape == "encoder"
-    named = {
-        names[0 if encoder else -1]: tokenizer.vocabulary[number]
-        for role, names in ROLES.items()
-        if 0 <= (number := _id(tokenizer, role)) < tokenizer.vocab_size
-    }
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **named}
-    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    (to / "tokenizer_config.json").write_text(text, encoding="utf-8")
-    return "tokenizer: tokenizer.json"
-
-
-def _special(tokenizer: Tokenizer, family: str) -> dict[str, int]:
-    """Special ids by their names in ``config.json``."""
-    roles = {"bos_token_id": "start", "eos_token_id": "end", "pad_token_id": "pad"}
-    if registry.family(family).shape == "encoder-decoder":
-        roles = {"decoder_start_token_id": "start", **roles}
-    found = {name: _id(tokenizer, role) for name, role in roles.items()}
-    return {name: number for name, number in found.items() if number >= 0}
-
-
-def _id(tokenizer: Tokenizer, role: str) -> int:
-    """A special id, or -1; of an imported tokenizer none that only stands in for another."""
-    if isinstance(tokenizer, ImportedTokenizer):
-        number = tokenizer.definition["model"]["regard"]["ids"].get(role)
-    else:
-        number = getattr(tokenizer, f"{role}_id", None)
-    return -1 if number is None else int(number)
-
-
-def _decoding(given: Mapping[str, Any], shape: str) -> dict[str, Any]:
-    """What a generation config says, in the recipe's words."""
-    if shape == "encoder":
-        return {}
-    beams = given.get("num_beams") or 1
-    if given.get("do_sample"):
-        keys: dict[str, Callable[[Any], Any]] = {"temperature": float, "top_k": int, "top_p": float}
-        own = {key: make(given[key]) for key, make in keys.items() if given.get(key) is not None}
-        return {"strategy": "sample", **own}
-    if beams == 1:
-        return {"strategy": "greedy"}
-    rules = {True: "first", False: "present", None: "present", "never": "bound"}
-    alpha = float(given.get("length_penalty") or 0.0) if "length_penalty" in given else 1.0
-    return {
-        "strategy": "beam",
-        "beam": beams,
-        "stop": rules[given.get("early_stopping")],
-        "length_penalty": {"kind": "power", "alpha": max(alpha, 0.0)},
-    }
 
 
 def _card(found: Imported, task: str, output: Path) -> str:
