@@ -90,7 +90,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axis.set_xticks([])
         axis.spines[["top", "right", "bottom"]].set_visible(False)
         axis.margins(x=0.15)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=90)
 
 
 def main() -> None:
