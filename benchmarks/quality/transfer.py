@@ -261,7 +261,8 @@ def write(options: argparse.Namespace) -> None:
         f" {last['step']:,} steps of 4,096 tokens of masked language modeling on the training"
         " texts of SST-2, MRPC, RTE, CoLA, WNUT-17, Multi30k (English) and Schema-Guided"
         f" Dialogue, without labels (validation loss {last['scores']['loss']:.3f})."
-        f" Mean and standard deviation of {len(options.seeds)} seeds; the last step's weights.\n\n{table(header, rows)}\n\n"
+        f" Mean and standard deviation of {len(options.seeds)} seeds; the last step's weights."
+        f"\n\n{table(header, rows)}\n\n"
         "![transfer](quality/transfer.png)"
     )
     write_section("What pre-training is worth", text)

@@ -23,6 +23,7 @@ from regard.recipe import Recipe, as_settings, carry_on
 from regard.recipe.layers import flatten
 from regard.run import Run
 from regard.tasks.task import Splits
+from regard.tasks.text import with_columns
 from regard.training import (
     EvaluationSettings,
     Listener,
@@ -310,7 +311,8 @@ class EvaluationReport:
         examples: how many were scored.
         seconds: that decoding took.
         scores: by metric, with signature and 95 % interval.
-        comparisons: paired tests against ``versus``.
+        comparisons: paired tests against ``versus``, where the task has one.
+        versus_scores: of ``versus``.
     """
 
     run: str
@@ -320,6 +322,7 @@ class EvaluationReport:
     scores: Mapping[str, Score]
     versus: str | None = None
     comparisons: Sequence[Comparison] = field(default_factory=tuple)
+    versus_scores: Mapping[str, Score] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -335,6 +338,7 @@ class EvaluationReport:
             "seconds": round(self.seconds, 2),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "versus": self.versus,
+            "versus_scores": {name: one.to_dict() for name, one in self.versus_scores.items()},
             "comparisons": [
                 {
                     "name": one.name,
@@ -381,16 +385,18 @@ def evaluate(
             where="data.test",
             hint="give files: --source FILE --target FILE, or --data file=FILE for a table",
         )
-    examples = task.read(data, split="test")
+    examples = task.read(with_columns(task.recipe, data), split="test")
     options = {"beam": beam}
     found = task.evaluate(model, examples, options, resamples=RESAMPLES)
     comparisons: Sequence[Comparison] = ()
+    theirs: Mapping[str, Score] = {}
     if versus is not None:
         other_task, other, _ = open_task(versus, precision=precision, device=device)
         if other_task.name != task.name:
             raise InputError(f"is a run of {other_task.name}, not {task.name}", where=str(versus))
-        comparisons = task.compare(examples, found, other_task.evaluate(other, examples, options))
+        other_found = other_task.evaluate(other, examples, options)
+        comparisons, theirs = task.compare(examples, found, other_found), other_found.scores
     name = None if versus is None else str(versus)
     return EvaluationReport(
-        str(run), weights, len(examples), found.seconds, found.scores, name, comparisons
+        str(run), weights, len(examples), found.seconds, found.scores, name, comparisons, theirs
     )

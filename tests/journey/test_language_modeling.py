@@ -209,3 +209,16 @@ def test_without_a_strategy_it_streams(call, folder):
 def metrics(run, event):
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [line for line in lines if line["event"] == event]
+
+
+def test_beside_another_run(call, run):
+    done = call("evaluate", str(run), "--data", f"file={run.parent}/valid.txt", "--versus", str(run))
+    assert done.returncode == 0, done.stderr
+    assert "difference +0.0000" in done.stdout.replace("\n", " ")
+
+
+def test_many_prompts(run):
+    p = regard.load(run)
+    one, two = p.predict(["To be", "or not"], strategy="greedy", max_new_tokens=4)
+    assert one == p.generate("To be", strategy="greedy", max_new_tokens=4)
+    assert two.startswith("or not")

@@ -91,6 +91,13 @@ def _print(report: Any) -> None:
     for score in report.scores.values():  # never broken: they are copied into papers
         if score.signature:
             say(f"{score.name}: {score.signature}", soft_wrap=True)
+    if not report.comparisons:
+        for name, theirs in report.versus_scores.items():
+            ours = report.scores[name]
+            say(
+                f"{ours.name}: {ours.value:.4f} against {theirs.value:.4f} of {report.versus}, "
+                f"difference {ours.value - theirs.value:+.4f} (one figure of the whole: no test)"
+            )
     for found in report.comparisons:
         verdict = "significant" if found.significant() else "not significant"
         say(

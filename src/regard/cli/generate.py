@@ -67,10 +67,9 @@ def generate(
                     else text
                 )
                 continue
+            pieces = generator.generate(one, max_new_tokens=max_new_tokens, stream=True, **wanted)
             sys.stdout.write(one)
-            for piece in generator.generate(
-                one, max_new_tokens=max_new_tokens, stream=True, **wanted
-            ):
+            for piece in pieces:
                 sys.stdout.write(piece)
                 sys.stdout.flush()
             sys.stdout.write("\n")

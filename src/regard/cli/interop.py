@@ -18,6 +18,13 @@ export_app = make_app(no_args_is_help=True, help="Write a run as the field reads
 NewRun = Annotated[Path, typer.Option("-o", "--output", help="Run to write; a new directory.")]
 
 
+def _begin(output: Path) -> None:
+    """Refuse what is there; make the directories above it."""
+    if not output.exists():
+        output.parent.mkdir(parents=True, exist_ok=True)
+    refuse_existing(output)
+
+
 @import_app.callback()
 @export_app.callback()
 def _formats() -> None:
@@ -35,7 +42,7 @@ def import_hf(
 
     regard import hf gpt2/ -o runs/gpt2
     """
-    refuse_existing(output)
+    _begin(output)
     from regard.interop.runs import read_hf, write_run
 
     found = read_hf(directory)
@@ -54,7 +61,7 @@ def llama2c(
 
     regard import llama2c stories260K/ -o runs/stories
     """
-    refuse_existing(output)
+    _begin(output)
     from regard.interop.runs import read_llama2c, write_run
 
     found = read_llama2c(path)
@@ -71,7 +78,7 @@ def export_hf(
 
     regard export hf runs/gpt2 -o gpt2/
     """
-    refuse_existing(output)
+    _begin(output)
     from regard.interop.runs import export_hf as export
 
     for note in export(run, output):

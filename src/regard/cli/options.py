@@ -51,7 +51,7 @@ MaxLength = Annotated[
     str | None, typer.Option(help='tokens of the longest output: a number or "input+50"')
 ]
 Prefix = Annotated[str | None, typer.Option(help="what each output must begin with")]
-Temperature = Annotated[float | None, typer.Option(help="sample: below 1 bolder")]
+Temperature = Annotated[float | None, typer.Option(help="sample: below 1 more cautious")]
 TopK = Annotated[int | None, typer.Option(help="sample: only the k likeliest")]
 TopP = Annotated[float | None, typer.Option(help="sample: the likeliest that reach p together")]
 MinP = Annotated[float | None, typer.Option(help="sample: at least p times the likeliest")]

@@ -195,7 +195,7 @@ def write_directory(
     config: Any,
     tensors: Mapping[str, Tensor],
     to: Path,
-    special: Mapping[str, int] | None = None,
+    special: Mapping[str, Any] | None = None,
     labels: Sequence[str] = (),
 ) -> None:
     """Write a model as Hugging Face reads it: ``config.json`` and ``model.safetensors``.
@@ -205,7 +205,7 @@ def write_directory(
         config: ours.
         tensors: our parameters.
         to: a directory.
-        special: ids by their names there, e.g. ``eos_token_id``.
+        special: what only a run tells, by its names there, e.g. ``eos_token_id``.
         labels: names of the classes that the head chooses between.
     """
     from safetensors.torch import save_file

@@ -20,6 +20,7 @@ from regard.files import write_json
 from regard.interop import hf, llama, llama2c
 from regard.interop.exported import special_ids, write_tokenizer
 from regard.interop.files import read_json
+from regard.interop.format import inverse
 from regard.interop.generation import decoding_of
 from regard.interop.slots import fill
 from regard.interop.vocabularies import SOURCE, TOKENIZER, read_vocabulary
@@ -220,6 +221,12 @@ def export_hf(run: Path, output: Path) -> list[str]:
     opened = Run.open(run)
     recipe = Recipe.load(opened.path, settled=True)
     config = recipe.model_config_for()
+    if recipe.adapter is not None:
+        raise InputError(
+            "the run has adapters, which no format of the field has beside the weights",
+            where=str(run),
+            hint="merge them first: regard merge RUN -o RUN2, then export RUN2",
+        )
     form, unsaid = hf.form_for(recipe.family, config)
     tensors, weights = opened.weights("auto")
     tokenizers = {
@@ -231,7 +238,11 @@ def export_hf(run: Path, output: Path) -> list[str]:
     notes += [f"{key} is not said there" for key in unsaid]
     with _whole(output) as partial:
         tokenizer = tokenizers.get(TOKENIZER)
-        special = {} if tokenizer is None else special_ids(tokenizer, recipe.family)
+        special: dict[str, Any] = {}
+        if tokenizer is not None:
+            special |= special_ids(tokenizer, recipe.family)
+        if (problem := inverse(PROBLEMS).get(recipe.objective.kind)) is not None:
+            special["problem_type"] = problem
         labels: list[str] = []
         if (opened.path / LABELS).exists():
             labels = read_json(opened.path / LABELS)["labels"]

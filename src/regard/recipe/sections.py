@@ -299,7 +299,7 @@ class Decoding(Section):
         '"input+50" (the paper\'s)',
     )
     temperature: Annotated[float, Field(gt=0)] = Field(
-        1.0, description="sample: below 1 bolder, above 1 wilder"
+        1.0, description="sample: below 1 more cautious, above 1 wilder"
     )
     top_k: Count = Field(0, description="sample: only from the k likeliest; 0 = all")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(

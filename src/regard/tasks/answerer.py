@@ -79,6 +79,8 @@ class Answerer:
         found = self._best(pairs)
         return found[0] if one else found
 
+    predict = answer
+
     def look_inputs(self, pair: Any, target: str | None = None) -> dict[str, Any]:
         """A question and a text as the model reads them, for `regard.look.look`.
 

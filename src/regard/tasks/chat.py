@@ -82,6 +82,8 @@ class Chat(Generator):
         room = min(max_new_tokens, self._longest - len(ids))
         return self._written(ids, spec, room, stream=stream)
 
+    predict = chat  # type: ignore[assignment]
+
     def turns(self, given: Turns) -> list[Turn]:
         """What `chat` takes, checked."""
         value = [Turn(self.roles.asks, given)] if isinstance(given, str) else given

@@ -119,6 +119,8 @@ class Classifier:
         found = [self._answer(row) for row in self._task.logits(self.model, rows)] if rows else []
         return found[0] if one else found
 
+    predict = classify
+
     def look_inputs(self, text: Text, target: str | None = None) -> dict[str, Any]:
         """A text or pair as the model reads it, for `regard.look.look`.
 

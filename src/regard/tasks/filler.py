@@ -107,6 +107,8 @@ class Filler:
             for values, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
         ]
 
+    predict = fill
+
     def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
         """A text with masks as the model reads it, for `regard.look.look`.
 

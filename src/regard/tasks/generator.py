@@ -58,6 +58,16 @@ class Generator:
     @overload
     def generate(
         self,
+        prompt: list[str] | tuple[str, ...],
+        *,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+        stream: Literal[False] = False,
+        **options: Unpack[DecodingOptions],
+    ) -> list[str]: ...
+
+    @overload
+    def generate(
+        self,
         prompt: str = "",
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
@@ -67,7 +77,7 @@ class Generator:
 
     def generate(
         self,
-        prompt: str = "",
+        prompt: str | list[str] | tuple[str, ...] = "",
         *,
         max_new_tokens: int = MAX_NEW_TOKENS,
         stream: bool = False,
@@ -76,7 +86,7 @@ class Generator:
         """Write on from a prompt.
 
         Args:
-            prompt: what the text begins with.
+            prompt: what the text begins with; a list gives a list.
             max_new_tokens: at most so many more; a model that knows an end may stop before. Past
                 the model's longest text, it goes on from the last half of what it wrote.
             stream: give the new pieces of text as they come.
@@ -89,6 +99,10 @@ class Generator:
         Raises:
             InputError: the prompt is longer than the model reads.
         """
+        if not isinstance(prompt, str):
+            if stream:
+                raise InputError("one text at a time can be streamed")
+            return [self.generate(one, max_new_tokens=max_new_tokens, **options) for one in prompt]
         spec = with_options(self.decoding, options)
         return self._written(self._prompt(prompt), spec, max_new_tokens, prompt, stream=stream)
 
@@ -109,6 +123,8 @@ class Generator:
             ]
             return texts if spec.nbest > 1 else texts[0].text
         return before + "".join(self._pieces(ids, spec, count))
+
+    predict = generate
 
     def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
         """A text as the model reads it, for `regard.look.look`.
@@ -155,7 +171,9 @@ class Generator:
 
     def _barred(self) -> set[int]:
         """Tokens that are never written."""
-        return {self.tokenizer.start_id, self.tokenizer.pad_id} - {self.tokenizer.end_id}
+        tokenizer = self.tokenizer
+        special = {tokenizer.start_id, tokenizer.pad_id, tokenizer.unk_id, tokenizer.mask_id}
+        return {i for i in special if i is not None and i >= 0} - {tokenizer.end_id}
 
     @property
     def _longest(self) -> int:

@@ -98,6 +98,8 @@ class Tagger:
         ]
         return found[0] if one else found
 
+    predict = tag
+
     def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
         """A text as the model reads it, for `regard.look.look`; its own tags are the target.
 

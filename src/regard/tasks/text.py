@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from regard import registry
 from regard.data import PreparedData, Tokenizer, load_tokenizer, train_tokenizer
+from regard.data.readers.tables import is_table
 from regard.recipe import Recipe
 
 TOKENIZER = "tokenizer.json"
@@ -49,6 +50,16 @@ def objective_of(recipe: Recipe) -> Any:
     smoothing = settings.label_smoothing
     given = {} if smoothing is None else {"label_smoothing": smoothing}
     return registry.kind("objectives", settings.kind)(**given, **settings.own)
+
+
+def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Data of a table, with the recipe's own names of its columns where they are not given."""
+    if data is None or "file" not in data or not is_table(data["file"]):
+        return data
+    splits = (recipe.data.test, recipe.data.train)
+    named = next((split.fields for split in splits if split is not None and split.fields), None)
+    given = data.get("fields") or {}
+    return {**data, "fields": {**named, **given}} if named and isinstance(given, Mapping) else data
 
 
 def digest(data: PreparedData) -> str:

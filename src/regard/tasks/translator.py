@@ -136,6 +136,8 @@ class Translator:
             results[number] = [as_text(one, target) for one in hypotheses]
         return results
 
+    predict = translate
+
     def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
         """One pair as the model reads it, for `regard.look.look`.
 
