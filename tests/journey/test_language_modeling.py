@@ -212,7 +212,9 @@ def metrics(run, event):
 
 
 def test_beside_another_run(call, run):
-    done = call("evaluate", str(run), "--data", f"file={run.parent}/valid.txt", "--versus", str(run))
+    done = call(
+        "evaluate", str(run), "--data", f"file={run.parent}/valid.txt", "--versus", str(run)
+    )
     assert done.returncode == 0, done.stderr
     assert "difference +0.0000" in done.stdout.replace("\n", " ")
 

@@ -63,11 +63,11 @@ class Root(Verbs):
 app = make_app(
     cls=Root,
     no_args_is_help=True,
-    help="""Train Transformers, translate with them, and see what they do.
+    help="""Train Transformers, use them, and see what they do.
 
     New here? `regard demo` shows it all in a few minutes.
 
-    With your own text, start with `regard new translation --help`""",
+    With your own data, start with `regard new --help`""",
     epilog="Each verb explains itself: `regard VERB --help`",
 )
 

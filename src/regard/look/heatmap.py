@@ -34,6 +34,8 @@ DPI = 150
 LABEL_POINTS = 6.5
 INCHES_PER_LABEL = 0.115
 LONGEST_LABEL = 14
+NARROWEST, LEGEND = 6.5, 1.9
+"""Inches of an overview, and of its bar of colors, beside the last line of the head."""
 HEAD = 1.1
 """Inches of the text, its answer and the legend, over the views."""
 
@@ -60,6 +62,7 @@ def draw(picture: Picture, *, view: str | None = None) -> Figure:
     sizes = [_block_size(found, block) for block in blocks]
     across = sum(width for width, _ in sizes) <= WIDEST
     width = sum(w for w, _ in sizes) if across else max(w for w, _ in sizes)
+    width = max(width, NARROWEST)
     height = max(h for _, h in sizes) if across else sum(h for _, h in sizes)
     whole = height + HEAD
     figure = _figure(width, whole)
@@ -312,7 +315,7 @@ def _legend(figure: Figure, width: float, height: float) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import PowerNorm
 
-    long = min(1.6, 0.3 * width)
+    long = LEGEND - 0.3
     box = (1 - (long + 0.3) / width, 1 - 0.78 / height, long / width, 0.1 / height)
     shown = ScalarMappable(PowerNorm(GAMMA, vmin=0.0, vmax=1.0), _colors())
     bar = figure.colorbar(shown, cax=figure.add_axes(box), orientation="horizontal")
@@ -332,9 +335,10 @@ def _titles(figure: Figure, picture: Picture, height: float) -> None:
     told = "attention rollout; each map: layer, entropy in nats"
     if not picture.trace.rolled:
         told = "each map: layer.head, entropy in nats"
-    lines.append((told + (", rise of the loss without the head" if rise else ""), SOFT, 0.88))
+    lines.append((told + (", loss without it" if rise else ""), SOFT, 0.88))
     for text, color, down in lines:
-        fits = max(30, int(width * 9))  # letters at 13 points
+        beside = LEGEND if color == SOFT else 0.0
+        fits = max(30, int((width - beside) * 9))  # letters at 13 points
         limit = fits * 13 // 9
         text = text if len(text) <= limit else text[: limit - 1] + "…"
         size = 13 * min(1.0, fits / len(text)) if text else 13
