@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from regard import models as models
     from regard import nn as nn
+    from regard.evaluation import evaluate as evaluate
     from regard.load import load as load
     from regard.recipe import Recipe as Recipe
-    from regard.workflow import evaluate as evaluate
     from regard.workflow import train as train
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Recipe": "regard.recipe:Recipe",
-    "evaluate": "regard.workflow:evaluate",
+    "evaluate": "regard.evaluation:evaluate",
     "load": "regard.load:load",
     "models": "regard.models",
     "nn": "regard.nn",

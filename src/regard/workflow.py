@@ -1,4 +1,4 @@
-"""The journey in Python: from a recipe to a trained run, and its scores.
+"""The journey in Python: from a recipe to a trained run.
 
 The command line prints what happens here and does nothing else.
 """
@@ -6,7 +6,7 @@ The command line prints what happens here and does nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,15 +15,12 @@ from torch import nn
 
 from regard import registry
 from regard.card import card
-from regard.errors import InputError, RecipeError, RunError
-from regard.load import open_task
-from regard.metrics import Comparison, Score
+from regard.errors import RecipeError, RunError
 from regard.nn import backend
 from regard.recipe import Recipe, as_settings, carry_on
 from regard.recipe.layers import flatten
 from regard.run import Run
 from regard.tasks.task import Splits
-from regard.tasks.text import with_columns
 from regard.training import (
     EvaluationSettings,
     Listener,
@@ -299,104 +296,3 @@ def evaluator(task: Any, splits: Splits, settings: TrainingSettings) -> ModelEva
         return Report(scores, tuple(vars(sample) for sample in shown))
 
     return evaluate
-
-
-@dataclass(frozen=True)
-class EvaluationReport:
-    """Scores of a run on one data set, and beside another run's where asked for.
-
-    Attributes:
-        run, versus: directories.
-        weights: which of the run's were scored, in words.
-        examples: how many were scored.
-        seconds: that decoding took.
-        scores: by metric, with signature and 95 % interval.
-        comparisons: paired tests against ``versus``, where the task has one.
-        versus_scores: of ``versus``.
-    """
-
-    run: str
-    weights: str
-    examples: int
-    seconds: float
-    scores: Mapping[str, Score]
-    versus: str | None = None
-    comparisons: Sequence[Comparison] = field(default_factory=tuple)
-    versus_scores: Mapping[str, Score] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return "\n".join(
-            f"{score.name} {score.value:.2f} ({score.signature})" for score in self.scores.values()
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "run": self.run,
-            "weights": self.weights,
-            "examples": self.examples,
-            "seconds": round(self.seconds, 2),
-            "scores": {name: score.to_dict() for name, score in self.scores.items()},
-            "versus": self.versus,
-            "versus_scores": {name: one.to_dict() for name, one in self.versus_scores.items()},
-            "comparisons": [
-                {
-                    "name": one.name,
-                    "run": one.system.value,
-                    "versus": one.baseline.value,
-                    "difference": one.difference,
-                    "p_value": one.p_value,
-                    "signature": one.signature,
-                }
-                for one in self.comparisons
-            ],
-        }
-
-
-RESAMPLES = 1000
-
-
-def evaluate(
-    run: str | Path,
-    data: Mapping[str, Any] | None = None,
-    *,
-    versus: str | Path | None = None,
-    beam: int | None = None,
-    precision: Any = None,
-    device: str = "auto",
-    checkpoint: str | int = "auto",
-) -> EvaluationReport:
-    """Score a run on its test data, or on ``data`` in the recipe's words.
-
-    Args:
-        run: the run directory.
-        data: e.g. ``{"source": F, "target": F}``.
-        versus: another run on the same data, for a paired test.
-        beam, precision, device: otherwise than the recipe says.
-        checkpoint: of ``run``; see `regard.load`.
-
-    Raises:
-        RegardError: what is wrong, where, and what to do.
-    """
-    task, model, weights = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
-    if data is None and task.recipe.data.test is None:
-        raise RecipeError(
-            "the run's recipe names no test data",
-            where="data.test",
-            hint="give files: --source FILE --target FILE, or --data file=FILE for a table",
-        )
-    examples = task.read(with_columns(task.recipe, data), split="test")
-    options = {"beam": beam}
-    found = task.evaluate(model, examples, options, resamples=RESAMPLES)
-    comparisons: Sequence[Comparison] = ()
-    theirs: Mapping[str, Score] = {}
-    if versus is not None:
-        other_task, other, _ = open_task(versus, precision=precision, device=device)
-        if other_task.name != task.name:
-            raise InputError(f"is a run of {other_task.name}, not {task.name}", where=str(versus))
-        other_found = other_task.evaluate(other, examples, options)
-        comparisons, theirs = task.compare(examples, found, other_found), other_found.scores
-    name = None if versus is None else str(versus)
-    return EvaluationReport(
-        str(run), weights, len(examples), found.seconds, found.scores, name, comparisons, theirs
-    )

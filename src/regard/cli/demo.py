@@ -55,9 +55,9 @@ def _begun(run: Path) -> bool:
 
 
 def _score(console: Any, run: Path) -> None:
-    from regard import workflow
+    from regard import evaluation
 
-    report = workflow.evaluate(run)
+    report = evaluation.evaluate(run)
     console.rule("the test: combinations of words that training never had")
     console.print(f"{report.examples:,} sentences translated in {report.seconds:.1f} s")
     for score in report.scores.values():

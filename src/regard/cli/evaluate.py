@@ -38,9 +38,9 @@ def evaluate(
     """
     if more and not data:
         raise typer.BadParameter(f"unexpected {more[0]!r}: files follow --data, --source, --target")
-    from regard import workflow
+    from regard import evaluation
 
-    report = workflow.evaluate(
+    report = evaluation.evaluate(
         run,
         _data(source, target, [*(data or []), *(more or [])]),
         versus=versus,

@@ -11,7 +11,6 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
@@ -21,31 +20,27 @@ from regard.data import (
     BlockSource,
     Codec,
     PreparedData,
-    PrepareSettings,
     RunningText,
     Source,
-    Tokenizer,
     open_source,
-    prepare,
 )
 from regard.data.readers.tables import is_table
 from regard.decoding import DecodingSpec
-from regard.errors import InputError, RunError
+from regard.errors import InputError
 from regard.metrics import Comparison, Score
 from regard.objectives import NextToken
-from regard.recipe import Recipe, as_settings
-from regard.tasks.task import Batches, Evaluation, Examples, Report, Sample, Splits, Task
-from regard.tasks.text import TOKENIZER, digest, learned, objective_of, stored
+from regard.recipe import as_settings
+from regard.tasks.task import Batches, Evaluation, Examples, Sample
+from regard.tasks.text import DEFAULT_BATCH_TOKENS, Split, TextTask
 from regard.training import validation_loss
 
 COLUMN = "text"
-DEFAULT_BATCH_TOKENS = 4096
 SHOWN = 40
 """Tokens of a sample: of a prompt, and of what the model writes."""
 
 
-class BlockTask(Task):
-    """The shared part, under one recipe; see `regard.tasks.task.Task`."""
+class BlockTask(TextTask):
+    """The shared part, under one recipe; see `regard.tasks.text.TextTask`."""
 
     family: ClassVar[str] = "gpt"
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "bits_per_byte")
@@ -53,17 +48,7 @@ class BlockTask(Task):
     unit: ClassVar[str] = "documents"
     strategy: ClassVar[str] = "sample"  # a beam cannot be streamed
 
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.directory = Path()
-        self.tokenizer: Tokenizer
-
     # What a task says of itself
-
-    @property
-    def special(self) -> tuple[str, ...]:
-        """Extra special entries of a tokenizer that is learned."""
-        return ()
 
     def source(self, data: Mapping[str, Any]) -> Source:
         """What reads data in the recipe's words: a plain text, or the records of a table."""
@@ -79,13 +64,13 @@ class BlockTask(Task):
         """Whether examples are documents, which do not see each other, not pieces of one text."""
         return not isinstance(text, RunningText)
 
-    def texts(self, example: str) -> Sequence[str]:
-        """The texts that an example holds, to learn a tokenizer from."""
+    def texts_in(self, example: str) -> Sequence[str]:
+        """The texts that an example holds."""
         return (example,)
 
     def predicted(self, example: str) -> Sequence[str]:
         """The texts in it that the model learns to write."""
-        return self.texts(example)
+        return self.texts_in(example)
 
     def batches_of(self, blocks: BlockSource) -> Batches:
         """What the objective is given of the blocks."""
@@ -98,58 +83,20 @@ class BlockTask(Task):
 
     # Data
 
-    def prepare(self, run: Path, report: Report) -> Splits:
-        """Learn or read the tokenizer, prepare the text, give the blocks."""
-        self.directory = run
-        train = self.text("train")
-        valid = None if self.recipe.data.valid is None else self.text("valid")
-        found = stored(self.recipe, run)
-        if found:
-            (self.tokenizer,) = found
-        else:
-            report("learning the tokenizer")
-            self.tokenizer = learned(self.recipe, self._all_texts(train), self.special)
-            self.tokenizer.save(run / TOKENIZER)
-        report("preparing the data")
-        held = self._prepared(train)
-        batches = self.blocks(held, apart=self.apart(train), shuffle=True)
-        notes = self._notes(train, batches, "train on")
-        digests = {"train": digest(held)}
-        watched: Batches | None = None
-        if valid is not None:
-            kept = self._prepared(valid)
-            blocks = self.blocks(kept, apart=self.apart(valid), shuffle=False)
-            watched = self.batches_of(blocks)
-            notes += self._notes(valid, blocks, "validate with")
-            digests["valid"] = digest(kept)
-        return Splits(self.batches_of(batches), watched, tuple(notes), digests)
+    def texts(self, source: Source) -> Iterator[str]:
+        """All text of some data."""
+        return (text for one in source if one.fields[0] for text in self.texts_in(one.fields[0]))
 
-    def open(self, run: Path) -> None:
-        """Read the run's tokenizer."""
-        self.directory = run
-        found = stored(self.recipe, run)
-        if not found:
-            raise RunError("the run has no tokenizer", where=str(run / TOKENIZER))
-        (self.tokenizer,) = found
-
-    def model_settings(self) -> dict[str, Any]:
-        """The size of the vocabulary."""
-        return {"vocab_size": self.tokenizer.vocab_size}
-
-    def objective(self) -> Any:
-        """The recipe's, usually `NextToken`."""
-        return objective_of(self.recipe)
-
-    def text(self, split: str) -> Source:
-        """What reads a split of the recipe."""
-        return self.source(self.recipe.data_of(split).model_dump(exclude_none=True))
-
-    def _all_texts(self, source: Source) -> Iterator[str]:
-        return (text for one in source if one.fields[0] for text in self.texts(one.fields[0]))
-
-    def _prepared(self, text: Source) -> PreparedData:
-        cache = Path(self.recipe.data.cache or self.directory / "data")
-        return prepare(text, self.codecs(), cache=cache, settings=PrepareSettings(None, "keep"))
+    def split(self, source: Source, *, training: bool) -> Split:
+        """Examples in blocks."""
+        data, apart = self.prepared(source), self.apart(source)
+        blocks = self.blocks(data, apart=apart, shuffle=training)
+        what = f"{len(data):,} {self.unit}, " if apart else ""
+        purpose = "train on" if training else "validate with"
+        counted = f" (of which {blocks.labels:,} count)" if len(data.columns) > 1 else ""
+        length = blocks.settings.length
+        note = f"{what}{blocks.length:,} tokens to {purpose}{counted}, in blocks of {length:,}"
+        return Split(data, self.batches_of(blocks), [note])
 
     def blocks(self, data: PreparedData, *, apart: bool, shuffle: bool) -> BlockSource:
         """Prepared examples in blocks."""
@@ -159,14 +106,6 @@ class BlockTask(Task):
         )
         separator = self.tokenizer.end_id if apart else None
         return BlockSource(data, BlockSettings(length, count, separator, training.seed, shuffle))
-
-    def _notes(self, text: Source, blocks: BlockSource, purpose: str) -> list[str]:
-        data = blocks.data
-        what = f"{len(data):,} {self.unit}, " if self.apart(text) else ""
-        counted = f" (of which {blocks.labels:,} count)" if len(data.columns) > 1 else ""
-        length = blocks.settings.length
-        notes = [f"{what}{blocks.length:,} tokens to {purpose}{counted}, in blocks of {length:,}"]
-        return notes + [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
 
     @property
     def longest(self) -> int:
@@ -233,21 +172,6 @@ class BlockTask(Task):
     ) -> Sequence[Comparison]:
         """None: the whole text gives one figure."""
         return ()
-
-    def check_tokenizer(self, count: int) -> str:
-        """Whether texts of the training data come back as they went in; says how many do."""
-        every = self._all_texts(self.text("train"))
-        texts = [self.as_read(text) for text in itertools.islice(every, count)]
-        if self.tokenizer.lowercase:
-            texts = [text.lower() for text in texts]
-        found = [self.tokenizer.decode(row) for row in self.tokenizer.encode_batch(texts)]
-        same = sum(a == b for a, b in zip(texts, found, strict=True))
-        size = self.tokenizer.vocab_size
-        return f"{size:,} entries; {same} of {len(texts)} texts come back as they went in"
-
-    def as_read(self, text: str) -> str:
-        """What of a text has to come back from the tokenizer."""
-        return text
 
     def show(self, model: nn.Module, count: int) -> list[Sample]:
         """A few validation examples, as they go on and as the model does."""

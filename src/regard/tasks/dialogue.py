@@ -47,10 +47,9 @@ class Dialogue(BlockTask):
         self.roles.save(run)
         return super().prepare(run, report)
 
-    def open(self, run: Path) -> None:
-        """Read the run's tokenizer and roles."""
-        super().open(run)
-        self.roles = Roles.load(run)
+    def recall(self) -> None:
+        """Read the run's roles."""
+        self.roles = Roles.load(self.directory)
 
     @property
     def special(self) -> tuple[str, ...]:
@@ -81,7 +80,7 @@ class Dialogue(BlockTask):
         """Always."""
         return True
 
-    def texts(self, example: str) -> Sequence[str]:
+    def texts_in(self, example: str) -> Sequence[str]:
         """Of every turn."""
         return [turn.text for turn in read(example)]
 

@@ -12,41 +12,44 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 
 from regard import corpora
 from regard.data import (
-    BatchSettings,
-    BatchSource,
+    Codec,
     Example,
     Pairs,
     ParallelText,
-    PreparedData,
     PrepareSettings,
     Source,
     Tokenizer,
     open_source,
-    prepare,
 )
 from regard.data.readers import display_name
 from regard.decoding import DecodingSpec
-from regard.errors import DataError, RunError
+from regard.errors import DataError
 from regard.metrics import Comparison, bleu, chrf, compare, exact_match
 from regard.recipe import Recipe, as_settings
-from regard.tasks.task import Evaluation, Examples, Report, Sample, Splits, Task
-from regard.tasks.text import TOKENIZER, digest, learned, objective_of, stored
+from regard.tasks.task import Evaluation, Examples, Sample
+from regard.tasks.text import (
+    TOKENIZER,
+    Split,
+    TextTask,
+    come_back,
+    learned,
+    num_kept,
+    stored,
+)
 from regard.tasks.translator import Translator
 
 COLUMNS = ("source", "target")
 SOURCE_TOKENIZER = "tokenizer.source.json"
-DEFAULT_BATCH_TOKENS = 4096
 
 
-class Translation(Task):
-    """The task under one recipe; see `regard.tasks.task.Task`."""
+class Translation(TextTask):
+    """The task under one recipe; see `regard.tasks.text.TextTask`."""
 
     name: ClassVar[str] = "translation"
     family: ClassVar[str] = "transformer"
@@ -54,40 +57,66 @@ class Translation(Task):
     metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match")
 
     def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.directory = Path()
+        super().__init__(recipe)
         self.tokenizers: dict[str, Tokenizer] = {}
 
     # Data
 
-    def prepare(self, run: Path, report: Report) -> Splits:
-        """Learn or read the tokenizers, prepare the pairs, give the batches."""
-        self.directory = run
-        train = self._text("train")
-        valid = None if self.recipe.data.valid is None else self._text("valid")
-        if not self._read_tokenizers(run):
-            report("learning the tokenizer")
-            self._learn_tokenizers(train, run)
-        longest = int(self.recipe.model_config_for(self.model_settings()).max_positions) - 1
-        limit = min(self.recipe.data.max_length, longest)
-        report("preparing the data")
-        held = self._prepared(train, PrepareSettings(limit, "drop"))
-        notes = [f"{len(held):,} pairs to train on"]
-        notes += [f"left out: {count:,} {reason}" for reason, count in held.dropped.items()]
-        digests = {"train": digest(held)}
-        watched: BatchSource | None = None
-        if valid is not None:
-            kept = self._prepared(valid, PrepareSettings(longest, "error"))
-            notes.append(f"{len(kept):,} pairs to validate with")
-            digests["valid"] = digest(kept)
-            watched = self._valid_batches(kept)
-        return Splits(self._train_batches(held), watched, tuple(notes), digests)
+    def text(self, split: str) -> Source:
+        """What reads a split of the recipe: its files, or a corpus that regard makes."""
+        described = self.recipe.data_of(split)
+        if described.corpus is None:
+            return self.source(described.settings())
+        files = corpora.write(described.corpus, self.cache / described.corpus)
+        return ParallelText({side: files[f"{split}.{side}"] for side in COLUMNS})
 
-    def open(self, run: Path) -> None:
-        """Read the run's tokenizers."""
-        self.directory = run
-        if not self._read_tokenizers(run):
-            raise RunError("the run has no tokenizer", where=str(run / TOKENIZER))
+    def source(self, data: Mapping[str, Any]) -> Source:
+        """Two files of lines, or a table."""
+        return open_source(data, columns=COLUMNS)
+
+    def texts(self, source: Source) -> Iterator[str]:
+        """Both sides."""
+        return _texts(source, COLUMNS)
+
+    def codecs(self) -> Mapping[str, Codec]:
+        """A tokenizer for each side."""
+        return self.tokenizers
+
+    def split(self, source: Source, *, training: bool) -> Split:
+        """Pairs in batches; those to train on that are too long are left out."""
+        most = int(self.recipe.model_config_for(self.model_settings()).max_positions) - 1
+        if training:
+            limit = min(self.recipe.data.max_length, most)
+            data = self.prepared(source, PrepareSettings(limit, "drop"))
+            note = f"{len(data):,} pairs to train on"
+            return Split(data, self.shuffled(data, self._pairs), [note])
+        data = self.prepared(source, PrepareSettings(most, "error"))
+        longest = max(int(data.lengths(column).max()) for column in COLUMNS) + 1
+        note = f"{len(data):,} pairs to validate with"
+        return Split(data, self.in_order(data, self._pairs, longest), [note])
+
+    @property
+    def _pairs(self) -> Pairs:
+        target = self.tokenizers["target"]
+        return Pairs(target.start_id, target.end_id, target.pad_id)
+
+    def read_tokenizer(self) -> bool:
+        """One for both sides, or one for each."""
+        found = stored(self.recipe, self.directory, (TOKENIZER, SOURCE_TOKENIZER))
+        self.tokenizers = {"target": found[0], "source": found[-1]} if found else {}
+        return bool(found)
+
+    def learn_tokenizer(self, train: Source) -> None:
+        """From both sides together unless ``tokenizer.joint`` is false."""
+        if self.recipe.tokenizer.joint:
+            joint = learned(self.recipe, self.texts(train))
+            self.tokenizers = {"source": joint, "target": joint}
+        else:
+            self.tokenizers = {
+                column: learned(self.recipe, _texts(train, [column])) for column in COLUMNS
+            }
+            self.tokenizers["source"].save(self.directory / SOURCE_TOKENIZER)
+        self.tokenizers["target"].save(self.directory / TOKENIZER)
 
     def model_settings(self) -> dict[str, Any]:
         """Sizes of the vocabularies."""
@@ -95,61 +124,6 @@ class Translation(Task):
         if not self.recipe.tokenizer.joint:
             sizes["target_vocab_size"] = self.tokenizers["target"].vocab_size
         return sizes
-
-    def objective(self) -> Any:
-        """Cross-entropy with the recipe's label smoothing, unless it names another."""
-        return objective_of(self.recipe)
-
-    def _text(self, split: str) -> Source:
-        described = self.recipe.data_of(split)
-        if described.corpus is not None:
-            files = corpora.write(described.corpus, self._cache / described.corpus)
-            return ParallelText({side: files[f"{split}.{side}"] for side in COLUMNS})
-        return open_source(described.model_dump(exclude_none=True), columns=COLUMNS)
-
-    @property
-    def _cache(self) -> Path:
-        return Path(self.recipe.data.cache or self.directory / "data")
-
-    def _read_tokenizers(self, run: Path) -> bool:
-        found = stored(self.recipe, run, (TOKENIZER, SOURCE_TOKENIZER))
-        self.tokenizers = {"target": found[0], "source": found[-1]} if found else {}
-        return bool(found)
-
-    def _learn_tokenizers(self, text: Source, run: Path) -> None:
-        if self.recipe.tokenizer.joint:
-            joint = learned(self.recipe, _texts(text, COLUMNS))
-            self.tokenizers = {"source": joint, "target": joint}
-        else:
-            self.tokenizers = {
-                column: learned(self.recipe, _texts(text, [column])) for column in COLUMNS
-            }
-            self.tokenizers["source"].save(run / SOURCE_TOKENIZER)
-        self.tokenizers["target"].save(run / TOKENIZER)
-
-    def _prepared(self, text: Source, settings: PrepareSettings) -> PreparedData:
-        return prepare(text, self.tokenizers, cache=self._cache, settings=settings)
-
-    def _train_batches(self, data: PreparedData) -> BatchSource:
-        training = self.recipe.training
-        tokens = training.batch_tokens or DEFAULT_BATCH_TOKENS
-        settings = BatchSettings(
-            budget=training.batch_size or tokens,
-            measure="sentences" if training.batch_size else training.batch_measure,
-            seed=training.seed,
-            prefetch=training.workers,
-        )
-        return BatchSource(data, self._pairs, settings)
-
-    @property
-    def _pairs(self) -> Pairs:
-        target = self.tokenizers["target"]
-        return Pairs(target.start_id, target.end_id, target.pad_id)
-
-    def _valid_batches(self, data: PreparedData) -> BatchSource:
-        longest = max(int(data.lengths(column).max()) for column in COLUMNS) + 1
-        budget = max(self.recipe.training.batch_tokens or DEFAULT_BATCH_TOKENS, longest)
-        return BatchSource(data, self._pairs, BatchSettings(budget, "padded", shuffle=False))
 
     # Use
 
@@ -220,23 +194,20 @@ class Translation(Task):
 
     def check_tokenizer(self, count: int) -> str:
         """Whether texts come back from the tokenizers as they went in; says how many do."""
-        pairs = list(itertools.islice(self._text("train"), count))
+        pairs = list(itertools.islice(self.text("train"), count))
         same = 0
-        for column, place in zip(COLUMNS, range(2), strict=True):
-            tokenizer = self.tokenizers[column]
-            texts = [" ".join(self._joined(pair.fields[place]).split()) for pair in pairs]
-            if tokenizer.lowercase:
-                texts = [text.lower() for text in texts]
-            ids = tokenizer.encode_batch([pair.fields[place] for pair in pairs])
-            same += sum(tokenizer.decode(r) == t for r, t in zip(ids, texts, strict=True))
+        for place, column in enumerate(COLUMNS):
+            texts = [pair.fields[place] for pair in pairs]
+            wanted = [" ".join(self._joined(text).split()) for text in texts]
+            same += num_kept(self.tokenizers[column], texts, wanted)
         sizes = " and ".join(f"{size:,}" for size in self.model_settings().values())
-        return f"{sizes} entries; {same} of {2 * len(pairs)} texts come back as they went in"
+        return come_back(sizes, same, 2 * len(pairs))
 
     def show(self, model: nn.Module, count: int) -> list[Sample]:
         """The first few validation pairs with what the model makes of them, greedily."""
         if not count or self.recipe.data.valid is None:
             return []
-        few = self._examples(itertools.islice(self._text("valid"), count))
+        few = self._examples(itertools.islice(self.text("valid"), count))
         outputs = self.predict(model, few, {"strategy": "greedy"})
         return [Sample(*row) for row in zip(few.sources, few.references, outputs, strict=True)]
 
@@ -247,9 +218,7 @@ class Translation(Task):
 
     def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
         """Sources, and references as a reader has them, of a split or of ``data``."""
-        return self._examples(
-            self._text(split) if data is None else open_source(data, columns=COLUMNS)
-        )
+        return self._examples(self.text(split) if data is None else self.source(data))
 
     def _examples(self, text: Iterable[Example]) -> Examples:
         pairs = list(text)
