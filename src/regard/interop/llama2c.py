@@ -3,8 +3,9 @@
 A tokenizer's file holds the length of its longest piece, then for each piece its score, its length
 and its bytes; the first three are the unknown, the start and the end, then come 256 bytes.
 
-Its queries and keys are turned in neighbouring pairs (rotary's ``interleaved`` layout). The tables
-of angles at the file's end are computed anew.
+Its queries and keys are turned in neighbouring pairs; their rows are put in the order that turns
+them in halves, as Llama's weights in the field's form have them. The tables of angles at the file's
+end are computed anew.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from regard.errors import InputError
 from regard.interop.sentencepiece import BYTE, CONTROL, NORMAL, UNKNOWN, Model, Piece, definition
 
 HEADER = struct.Struct("<7i")
+_TURNED = ("layers.{}.self_attn.q_proj.weight", "layers.{}.self_attn.k_proj.weight")
 _LONGEST, _PIECE = struct.Struct("<i"), struct.Struct("<fi")
 
 Weights = dict[str, Tensor]
@@ -43,7 +45,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Weights]:
         raise InputError("is too short for llama2.c's header", where=str(path))
     width, hidden, layers, heads, kv_heads, vocabulary, context = HEADER.unpack_from(raw)
     numbers = (width, hidden, layers, heads, kv_heads, abs(vocabulary), context)
-    if min(numbers) < 1 or width % heads or heads % kv_heads:
+    if min(numbers) < 1 or width % (2 * heads) or heads % kv_heads:
         raise InputError(f"is no llama2.c file: its header is {numbers}", where=str(path))
     d_head = width // heads
     shapes = _shapes(width, hidden, layers, d_head * kv_heads, abs(vocabulary))
@@ -60,6 +62,8 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Weights]:
     for name, shape in shapes.items():
         end = start + int(np.prod(shape))
         part, start = values[start:end].view(shape), end
+        if name in _TURNED:
+            part = _in_halves(part, d_head)
         if "{}" in name:
             found |= {name.replace("{}", str(layer)): part[layer] for layer in range(layers)}
         else:
@@ -67,6 +71,12 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Weights]:
     if not tied:
         found["lm_head.weight"] = values[-head:].view(-1, width)
     return _settings(numbers, tied=tied), found
+
+
+def _in_halves(rows: Tensor, d_head: int) -> Tensor:
+    """[L, H · d_head, d] with each head's even rows before its odd ones."""
+    heads = rows.unflatten(1, (-1, d_head // 2, 2))  # [L, H, pairs, 2, d]
+    return heads.transpose(2, 3).flatten(1, 3)
 
 
 def _shapes(
@@ -96,7 +106,7 @@ def _settings(numbers: tuple[int, ...], *, tied: bool) -> dict[str, Any]:
         "num_layers": layers,
         "max_positions": context,
         "tie": "all" if tied else "none",
-        "positions": {"kind": "rotary", "layout": "interleaved"},
+        "positions": {"kind": "rotary"},
         "embedding": {"dropout": 0.0},
         "layer": {
             "dropout": 0.0,
