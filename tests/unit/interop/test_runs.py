@@ -13,7 +13,7 @@ from regard.data.tokenizers import train_tokenizer
 from regard.data.tokenizers.imported import imported
 from regard.interop import hf
 from regard.interop.exported import write_tokenizer
-from regard.interop.runs import Imported, write_run
+from regard.interop.runs import Imported, export_hf, read_hf, write_run
 from regard.recipe import Recipe
 
 
@@ -63,6 +63,24 @@ def test_the_recipe_holds(tmp_path, family, head, labels, problem, objective):
         assert recipe.objective.label_smoothing is None
     if family == "bert":
         assert recipe.data.max_length == recipe.model_config_for().max_positions
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "objective", "problem"),
+    [
+        (CLASSES, "ab", "classes", None),  # the usual one is not said
+        (CLASSES, "ab", "multi_label", "multi_label_classification"),
+        (NUMBER, "", "regression", "regression"),
+    ],
+)
+def test_what_a_label_is_comes_back(tmp_path, head, labels, objective, problem):
+    given = found("bert", head, labels=labels, problem=problem or "")
+    write_run(given, tmp_path / "run")
+    export_hf(tmp_path / "run", tmp_path / "theirs")
+    config = json.loads((tmp_path / "theirs" / "config.json").read_text())
+    assert config.get("problem_type") == problem
+    write_run(read_hf(tmp_path / "theirs"), tmp_path / "again")
+    assert Recipe.load(tmp_path / "again", settled=True).objective.kind == objective
 
 
 @pytest.mark.parametrize("preset", ["tiny", "roberta-base", "distilbert"])
