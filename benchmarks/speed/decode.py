@@ -21,9 +21,11 @@ from regard.decoding import DecodingSpec, search_many
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import backend
 from regard.nn.packing import pack
+from regard.nn.quantized import quantize
 
 VOCAB = 10_000
 END, PAD = 0, VOCAB - 1  # as in the peers' Marian model, whose outputs start from the padding
+PRECISIONS = ("float32", "bfloat16", "int8")
 SINGLES = (4, 12, 20, 28)  # the sentences that the peers decode alone
 
 
@@ -55,7 +57,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=int(environment("PEERS_BATCH", "32")))
     parser.add_argument("--length", type=int, default=int(environment("PEERS_LENGTH", "32")))
     parser.add_argument("--threads", type=int, default=int(environment("PEERS_THREADS", "2")))
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--plain", action="store_true", help="do not pack the weights")
     parser.add_argument("--cache", choices=("shared", "copy"), help="force one kind of cache")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
@@ -69,9 +71,7 @@ def parse() -> argparse.Namespace:
 def make_model(options: argparse.Namespace) -> Transformer:
     overrides = {"max_positions": 256, "head.bias": True}  # Marian's logits have a bias
     config = TransformerConfig.preset(options.shape, vocab_size=VOCAB, overrides=overrides)
-    model = Transformer(config).eval().to(getattr(torch, options.precision))
-    if not options.plain:
-        pack(model)
+    model = in_precision(Transformer(config).eval(), options)
     if options.cache:
         start = model.start
 
@@ -79,6 +79,17 @@ def make_model(options: argparse.Namespace) -> Transformer:
             return start(*sources, cache=options.cache, **settings)
 
         model.start = with_cache
+    return model
+
+
+def in_precision(model: torch.nn.Module, options: argparse.Namespace) -> torch.nn.Module:
+    """A model as `regard.load` opens it, its weights packed unless ``--plain``."""
+    if options.precision == "int8":
+        quantize(model)
+    else:
+        model = model.to(getattr(torch, options.precision))
+        if not options.plain:
+            pack(model)
     return model
 
 

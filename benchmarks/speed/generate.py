@@ -14,11 +14,11 @@ import statistics
 import time
 
 import torch
+from decode import PRECISIONS, in_precision
 
 from regard.decoding import DecodingSpec, Request, continue_from
 from regard.models import GPT, GPTConfig
 from regard.nn import backend
-from regard.nn.packing import pack
 
 VOCABULARY, END = 50_257, 50_256
 
@@ -29,10 +29,7 @@ def main() -> None:
     torch.manual_seed(0)
     if not options.give_back:
         backend.keep_heap()
-    model = GPT(GPTConfig.preset("gpt2", vocab_size=VOCABULARY)).eval()
-    model = model.to(getattr(torch, options.precision))
-    if not options.plain:
-        pack(model)
+    model = in_precision(GPT(GPTConfig.preset("gpt2", vocab_size=VOCABULARY)).eval(), options)
     prompts = torch.randint(VOCABULARY - 1, (options.batch, options.prompt))
     spec = DecodingSpec(strategy="greedy")
     request = Request(
@@ -63,7 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=int(environment("PEERS_PROMPT", "128")))
     parser.add_argument("--length", type=int, default=int(environment("PEERS_LENGTH", "128")))
     parser.add_argument("--threads", type=int, default=int(environment("PEERS_THREADS", "2")))
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--plain", action="store_true", help="do not pack the weights")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--windows", type=int, default=1)

@@ -10,6 +10,9 @@ from torch import nn
 
 from regard import registry
 from regard.errors import InputError, RegardError
+from regard.nn import backend
+from regard.nn.adapters import merge_adapters
+from regard.nn.quantized import quantize
 from regard.recipe import Recipe
 from regard.run import Run
 from regard.training.device import choose_device
@@ -17,7 +20,12 @@ from regard.transfer import adapt
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
-DTYPES = {"auto": torch.float32, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "auto": torch.float32,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "int8": torch.float32,  # between the products, which alone are of integers
+}
 
 
 def load(
@@ -72,14 +80,21 @@ def open_task(
     """A run's task object and its model in evaluation mode; see `load`."""
     opened = Run.open(run)
     recipe = Recipe.load(opened.path, settled=True)
-    dtype, place = dtype_of(precision or recipe.decoding.precision), _device(device)
+    wanted = precision or recipe.decoding.precision
+    dtype, place = dtype_of(wanted), _device(device)
+    if wanted == "int8":
+        _check_int8(place)
     task = registry.task(recipe.task)(recipe)
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
     model: nn.Module = registry.family(recipe.family).model(config)
     adapt(recipe, model)
     weights = opened.load_weights(model, checkpoint)
-    return Opened(task, model.to(device=place, dtype=dtype).eval(), weights)
+    model = model.to(device=place, dtype=dtype).eval()
+    if wanted == "int8":
+        merge_adapters(model)
+        quantize(model)
+    return Opened(task, model, weights)
 
 
 def _device(name: str) -> torch.device:
@@ -89,17 +104,27 @@ def _device(name: str) -> torch.device:
         raise InputError(error.what, where="device", hint=error.hint) from None
 
 
+def _check_int8(device: torch.device) -> None:
+    if device.type != "cpu" or not backend.has_int8():
+        raise InputError(
+            f"int8 is not for {device.type}"
+            if device.type != "cpu"
+            else "this torch was built without the products of int8",
+            where="precision",
+            hint='choose "bfloat16" or "float32"',
+        )
+
+
 def dtype_of(precision: str) -> torch.dtype:
-    """The dtype of weights in prediction.
+    """The dtype of states in prediction, and of weights but those of int8.
 
     Raises:
-        InputError: for a precision that is not built.
+        InputError: there is no such precision.
     """
     if precision not in DTYPES:
-        known = ", ".join(DTYPES)
         raise InputError(
-            "int8 is not built yet" if precision == "int8" else f"there is no {precision!r}",
+            f"there is no {precision!r}",
             where="precision",
-            hint=f"choose one of {known}",
+            hint=f"choose one of {', '.join(DTYPES)}",
         )
     return DTYPES[precision]

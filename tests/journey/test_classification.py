@@ -381,7 +381,7 @@ class TestBadInput:
             (["tag", "{run}", "a"], "this run does not tag: it was trained for another task"),
             (["classify", "{run}", "a", "-i", "b"], "give texts or a file, not both"),
             (["classify", "{run}", "-i", "nowhere"], "nowhere: there is no such file"),
-            (["classify", "{run}", "a", "--precision", "int8"], "int8 is not built yet"),
+            (["classify", "{run}", "a", "--precision", "int4"], "int4"),
             (
                 ["evaluate", "{run}", "--data", "file=bad.tsv"],
                 "bad.tsv:2: 'so' is not among the labels",

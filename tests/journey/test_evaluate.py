@@ -119,7 +119,7 @@ def test_the_beam_matters(call, trained):
         ),
         (["--versus", "nowhere"], "nowhere: there is no such run"),
         (["--device", "tpu"], "device: there is no device 'tpu'"),
-        (["--precision", "int8"], "precision: int8 is not built yet"),
+        (["--precision", "int4"], "int4"),
         (["--beam", "0"], "--beam"),
         (["--checkpoint", "3"], "there is no checkpoint 3"),
     ],

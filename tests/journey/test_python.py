@@ -154,8 +154,9 @@ class TestLoad:
         low = regard.load(trained, precision="bfloat16", device="cpu")
         assert {parameter.dtype for parameter in low.model.parameters()} == {torch.bfloat16}
         assert len(low.translate(TEXTS)) == 3
-        with pytest.raises(InputError, match="precision: int8 is not built yet"):
-            regard.load(trained, precision="int8")
+        whole = regard.load(trained, precision="int8")
+        assert {value.dtype for value in whole.model.buffers()} >= {torch.int8}
+        assert whole.translate(TEXTS) == regard.load(trained).translate(TEXTS)
         with pytest.raises(InputError, match="device: there is no device 'tpu'"):
             regard.load(trained, device="tpu")
 

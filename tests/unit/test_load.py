@@ -59,8 +59,6 @@ class TestOpen:
     def test_wrong_words_cost_nothing(self, run, monkeypatch):
         """They are refused before a model is built."""
         monkeypatch.setattr(registry, "family", None)
-        with pytest.raises(InputError, match="precision: int8 is not built yet"):
-            load(run, precision="int8")
         with pytest.raises(InputError, match="precision: there is no 'half'"):
             load(run, precision="half")
         with pytest.raises(InputError, match="device: there is no device 'tpu'"):

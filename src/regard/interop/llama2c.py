@@ -75,7 +75,8 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Weights]:
 
 def _in_halves(rows: Tensor, d_head: int) -> Tensor:
     """[L, H · d_head, d] with each head's even rows before its odd ones."""
-    heads = rows.unflatten(1, (-1, d_head // 2, 2))  # [L, H, pairs, 2, d]
+    layers, _, width = rows.shape
+    heads = rows.view(layers, -1, d_head // 2, 2, width)  # [L, H, pairs, 2, d]
     return heads.transpose(2, 3).flatten(1, 3)
 
 

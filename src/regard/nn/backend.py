@@ -174,6 +174,29 @@ class _PackedWeight:
         return cast(Tensor, made)
 
 
+class Int8Weight:
+    """An int8 weight [out, in] laid out for oneDNN, with the scale of each of its rows [out]."""
+
+    def __init__(self, codes: Tensor, scales: Tensor) -> None:
+        self.scales = scales
+        self.zeros = torch.zeros(len(scales), dtype=torch.int64)
+        self.packed = torch.ops.onednn.qlinear_prepack(codes, None)
+
+    def product(self, codes: Tensor) -> Tensor:
+        """int8 codes [N, in] → float32 [N, out]: their products with the weight, scaled by it."""
+        made = torch.ops.onednn.qlinear_pointwise.default(
+            *(codes, 1.0, 0),
+            *(self.packed, self.scales, self.zeros),
+            *(None, 1.0, 0, torch.float32, "none", [], ""),
+        )
+        return cast(Tensor, made)
+
+
+def has_int8() -> bool:
+    """Whether torch has oneDNN's products of int8 matrices."""
+    return _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+
+
 def pack(weight: Tensor) -> bool:
     """Lay a weight out anew, beside itself, for products without gradient.
 

@@ -313,7 +313,7 @@ class Decoding(Section):
     )
     seed: Count = Field(1, description="of the random draws")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
-        "auto", description="of the weights while decoding; auto = float32; int8 is not built yet"
+        "auto", description="of the weights while decoding; auto = float32; int8 on CPUs"
     )
 
 

@@ -1,0 +1,92 @@
+"""Linear maps whose products are of 8-bit integers, for models that only predict, on a CPU.
+
+Shapes: states [..., in_features], codes int8 [out_features, in_features], scales [out_features].
+
+Each row of the states and each row of the weight has a scale of its own, its largest entry over
+127 (vector-wise quantization: Dettmers et al., "LLM.int8()", 2022, section 3.1), so that a row's
+result does not depend on what else is in the batch. Everything between the products stays float32.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from regard.nn import backend
+from regard.nn.heads import LanguageModelHead
+from regard.nn.linear import Linear, SplitLinear
+
+LARGEST = 127
+"""The largest code; the smallest is -127, so that a change of sign loses nothing."""
+
+
+class QuantizedLinear(nn.Module):
+    """states · weightᵀ + bias with an int8 weight, in the place of a finished linear map.
+
+    Attributes:
+        codes: int8 [out_features, in_features].
+        scales: float32 [out_features]; the weight is codes · scales.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        codes, scales = quantize_rows(weight.detach().float())
+        self.codes: Tensor
+        self.scales: Tensor
+        self.bias: Tensor | None
+        self.register_buffer("codes", codes)
+        self.register_buffer("scales", scales[:, 0])
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
+        self._packed = backend.Int8Weight(self.codes, self.scales)
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that the codes stand for, float32 [out_features, in_features]."""
+        return self.codes * self.scales[:, None]
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[..., in_features] → [..., out_features], in the dtype of the states."""
+        rows = states.flatten(0, -2) if states.dim() > 2 else states
+        codes, scales = quantize_rows(rows)
+        made = self._packed.product(codes)  # [N, out_features]
+        bias = self.bias
+        made = made.mul_(scales) if bias is None else torch.addcmul(bias, made, scales)
+        return made.to(states.dtype).view(*states.shape[:-1], -1)
+
+
+class QuantizedSplitLinear(QuantizedLinear):
+    """Several linear maps of one input; see `regard.nn.linear.SplitLinear`."""
+
+    def __init__(self, base: SplitLinear) -> None:
+        super().__init__(base.weight, base.bias)
+        self.widths = dict(base.widths)
+
+    def forward(self, states: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        """[..., in_features] → [..., width] for each map, in order."""
+        joint = super().forward(states)
+        return torch.split(joint, list(self.widths.values()), dim=-1)
+
+
+def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Codes int8 [N, d] and scales [N, 1] of rows [N, d]; a row of zeros stays one."""
+    least = torch.finfo(rows.dtype).tiny
+    scales = rows.abs().amax(dim=-1, keepdim=True).mul_(1 / LARGEST).clamp_min_(least)
+    return torch.div(rows, scales).round_().to(torch.int8), scales
+
+
+def quantize(model: nn.Module) -> None:
+    """Put int8 maps into the place of a model's linear maps and its language-model head.
+
+    Embeddings, norms and positions stay as they are; a matrix that is embedding and head at once
+    is looked up in float32 and multiplied in int8.
+
+    Args:
+        model: in float32 on a CPU, changed in place; it cannot be trained any more.
+    """
+    for parent in list(model.modules()):
+        for name, module in list(parent.named_children()):
+            # a subclass does more than its product: its adapters would be lost
+            if type(module) is SplitLinear:
+                setattr(parent, name, QuantizedSplitLinear(module))
+            elif type(module) is Linear or type(module) is LanguageModelHead:
+                setattr(parent, name, QuantizedLinear(module.weight, module.bias))

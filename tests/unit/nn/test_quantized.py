@@ -1,0 +1,99 @@
+"""Products of 8-bit integers."""
+
+import copy
+
+import pytest
+import torch
+
+from regard.models import GPT, GPTConfig
+from regard.nn.linear import Linear, SplitLinear
+from regard.nn.quantized import (
+    QuantizedLinear,
+    QuantizedSplitLinear,
+    quantize,
+    quantize_rows,
+)
+
+torch.manual_seed(0)
+STATES = torch.randn(3, 5, 48) * torch.tensor([0.01, 1.0, 100.0])[:, None, None]
+
+
+class TestRows:
+    def test_the_largest_entry_is_127_and_none_is_farther_off_than_half_a_step(self):
+        rows = STATES.flatten(0, 1)
+        codes, scales = quantize_rows(rows)
+        assert codes.dtype == torch.int8
+        assert (codes.abs().amax(dim=-1) == 127).all()
+        assert ((codes * scales - rows).abs() <= scales * 0.5001).all()
+
+    def test_a_change_of_sign_changes_signs_alone(self):
+        codes, scales = quantize_rows(STATES[0])
+        turned, same = quantize_rows(-STATES[0])
+        assert torch.equal(turned, -codes)
+        assert torch.equal(same, scales)
+
+    def test_zeros_stay_zeros(self):
+        codes, scales = quantize_rows(torch.zeros(2, 8))
+        assert not codes.any()
+        assert scales.isfinite().all()
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("bias", [True, False])
+class TestProducts:
+    def test_they_are_those_of_the_codes(self, bias):
+        plain = Linear(48, 20, bias=bias)
+        if bias:
+            plain.bias.normal_()
+        made = QuantizedLinear(plain.weight, plain.bias)
+        codes, scales = quantize_rows(STATES.flatten(0, 1))
+        rows = (codes.double() * scales) @ made.weight.double().T
+        expected = rows + plain.bias if bias else rows
+        found = made(STATES)
+        assert found.shape == (3, 5, 20)
+        torch.testing.assert_close(found.flatten(0, 1).double(), expected, rtol=1e-5, atol=1e-5)
+
+    def test_they_are_near_the_plain_ones(self, bias):
+        plain = Linear(48, 20, bias=bias)
+        made, expected = QuantizedLinear(plain.weight, plain.bias)(STATES), plain(STATES)
+        error = (made - expected).norm(dim=-1) / expected.norm(dim=-1)
+        assert float(error.max()) < 0.02
+
+    def test_a_row_is_the_same_in_any_batch(self, bias):
+        made = QuantizedLinear(*_weights(bias))
+        whole = made(STATES)
+        for sentence in range(3):
+            for place in range(5):
+                assert torch.equal(made(STATES[sentence, place][None])[0], whole[sentence, place])
+
+    def test_slices(self, bias):
+        plain = SplitLinear(48, {"queries": 12, "keys": 4}, bias=bias)
+        queries, keys = QuantizedSplitLinear(plain)(STATES)
+        joint = QuantizedLinear(plain.weight, plain.bias)(STATES)
+        assert torch.equal(torch.cat([queries, keys], dim=-1), joint)
+
+    def test_lower_precisions_keep_theirs(self, bias):
+        assert QuantizedLinear(*_weights(bias))(STATES.bfloat16()).dtype == torch.bfloat16
+
+
+def _weights(bias):
+    plain = Linear(48, 20, bias=bias)
+    return plain.weight, plain.bias
+
+
+def test_an_embedding_that_is_the_head_too_is_looked_up_as_it_was():
+    model = GPT(GPTConfig.preset("nano-cpu", vocab_size=50)).eval()
+    plain = copy.deepcopy(model)
+    quantize(model)
+    ids = torch.arange(8)[None]
+    assert torch.equal(model.embedding(ids), plain.embedding(ids))
+    assert model.head.codes.shape == (50, 128)
+    numbers = sum(p.numel() for p in model.parameters())
+    assert numbers < 0.1 * sum(p.numel() for p in plain.parameters())
+    quantize(model)  # what is quantized stays as it is
+    assert model.head.codes.dtype == torch.int8
