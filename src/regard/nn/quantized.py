@@ -5,14 +5,17 @@ Shapes: states [..., in_features], codes int8 [out_features, in_features], scale
 Each row of the states and each row of the weight has a scale of its own, its largest entry over
 127 (vector-wise quantization: Dettmers et al., "LLM.int8()", 2022, section 3.1), so that a row's
 result does not depend on what else is in the batch. Everything between the products stays float32.
+The operator in C++ and the calls of oneDNN give the same bits.
 """
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
 
@@ -37,7 +40,8 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("scales", scales[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        self._packed = backend.Int8Weight(self.codes, self.scales)
+        by = _Native if native.load() else _Calls
+        self._product = by(self.codes, self.scales)
 
     @property
     def weight(self) -> Tensor:
@@ -46,11 +50,8 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., in_features] → [..., out_features], in the dtype of the states."""
-        rows = states.flatten(0, -2) if states.dim() > 2 else states
-        codes, scales = quantize_rows(rows)
-        made = self._packed.product(codes)  # [N, out_features]
-        bias = self.bias
-        made = made.mul_(scales) if bias is None else torch.addcmul(bias, made, scales)
+        rows = states.reshape(-1, states.shape[-1]).float()
+        made = self._product(rows, self.bias)  # [N, out_features]
         return made.to(states.dtype).view(*states.shape[:-1], -1)
 
 
@@ -65,6 +66,33 @@ class QuantizedSplitLinear(QuantizedLinear):
         """[..., in_features] → [..., width] for each map, in order."""
         joint = super().forward(states)
         return torch.split(joint, list(self.widths.values()), dim=-1)
+
+
+class _Native:
+    """The product by the operator in C++."""
+
+    def __init__(self, codes: Tensor, scales: Tensor) -> None:
+        self.scales = scales
+        self.packed = torch.ops.regard.int8_pack(codes)
+        self.sums = codes.sum(dim=1, dtype=torch.int32)
+        self.call = torch.ops.regard.int8_linear.default
+
+    def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        """[N, in_features] → [N, out_features]."""
+        return cast(Tensor, self.call(rows, self.packed, self.scales, self.sums, bias))
+
+
+class _Calls:
+    """The same by oneDNN and a few calls of torch."""
+
+    def __init__(self, codes: Tensor, scales: Tensor) -> None:
+        self.weight = backend.Int8Weight(codes, scales)
+
+    def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        """[N, in_features] → [N, out_features]."""
+        codes, scales = quantize_rows(rows)
+        made = self.weight.product(codes)
+        return made.mul_(scales) if bias is None else torch.addcmul(bias, made, scales)
 
 
 def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:

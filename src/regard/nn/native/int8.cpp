@@ -1,0 +1,228 @@
+// Products of 8-bit integers with few rows, where a call of oneDNN costs more than the product.
+//
+// Shapes: states float32 [R, K]; codes int8 [N, K]; packed int8 [N / 64, K / 4, 4, 16, 4], zeros where N or
+// K, a multiple of 64, end earlier; scales float32 [N].
+//
+// A row x of the states becomes u = round(x / s) + 128 with s = max|x| / 127, an unsigned byte: the
+// processor multiplies unsigned by signed ones. What the 128 adds, 128 · Σ codes, is taken off again.
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+#ifdef __AVX512VNNI__
+#include <immintrin.h>
+#endif
+#ifdef __AMX_INT8__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+constexpr int64_t LANES = 16, DEPTH = 4, BLOCKS = 4, GROUP = LANES * BLOCKS;
+constexpr int64_t CHUNK = 64;             // K is rounded up to so many: a row of a tile
+constexpr int64_t ROWS = 4;               // rows that vectors take at once: 16 sums in registers
+constexpr int64_t TILE = 16;              // rows of a tile of AMX
+constexpr int64_t AHEAD = 4096;           // bytes of codes that are asked for before their use
+constexpr int64_t ALONE = 1 << 19;        // products below which a second thread does not pay
+constexpr float LARGEST = 127.0f;
+
+int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
+
+// One row of the states as unsigned bytes; gives its scale.
+float quantize(const float* x, int64_t count, int64_t padded, uint8_t* out) {
+  float top = 0.0f;
+  int64_t k = 0;
+#ifdef __AVX512VNNI__
+  __m512 tops = _mm512_setzero_ps();
+  for (; k + LANES <= count; k += LANES) tops = _mm512_max_ps(tops, _mm512_abs_ps(_mm512_loadu_ps(x + k)));
+  top = _mm512_reduce_max_ps(tops);
+#endif
+  for (; k < count; ++k) top = std::max(top, std::fabs(x[k]));
+  const float scale = std::max(top * (1.0f / LARGEST), std::numeric_limits<float>::min());
+  k = 0;
+#ifdef __AVX512VNNI__
+  const __m512 scales = _mm512_set1_ps(scale);
+  const __m512i shift = _mm512_set1_epi32(128);
+  for (; k + LANES <= count; k += LANES) {
+    const __m512i code = _mm512_cvtps_epi32(_mm512_div_ps(_mm512_loadu_ps(x + k), scales));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + k), _mm512_cvtepi32_epi8(_mm512_add_epi32(code, shift)));
+  }
+#endif
+  for (; k < count; ++k) out[k] = static_cast<uint8_t>(std::nearbyint(x[k] / scale) + 128.0f);
+  std::memset(out + count, 128, padded - count);
+  return scale;
+}
+
+// The sums of R rows with 64 outputs' codes, int32 [R, 64].
+template <int R>
+void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
+#ifdef __AVX512VNNI__
+  __m512i total[R][BLOCKS];
+  for (int r = 0; r < R; ++r)
+    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_si512();
+  for (int64_t k = 0; k < depth; ++k, codes += GROUP * DEPTH) {
+    __m512i part[BLOCKS];
+    for (int b = 0; b < BLOCKS; ++b) {
+      _mm_prefetch(reinterpret_cast<const char*>(codes) + AHEAD + b * LANES * DEPTH, _MM_HINT_T0);
+      part[b] = _mm512_loadu_si512(codes + b * LANES * DEPTH);
+    }
+    for (int r = 0; r < R; ++r) {
+      int32_t four;
+      std::memcpy(&four, states + r * stride + k * DEPTH, sizeof four);
+      const __m512i spread = _mm512_set1_epi32(four);
+      for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_dpbusd_epi32(total[r][b], spread, part[b]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_si512(sums + r * GROUP + b * LANES, total[r][b]);
+#else
+  std::fill(sums, sums + R * GROUP, 0);
+  for (int64_t k = 0; k < depth; ++k, codes += GROUP * DEPTH)
+    for (int r = 0; r < R; ++r)
+      for (int n = 0; n < GROUP; ++n)
+        for (int d = 0; d < DEPTH; ++d)
+          sums[r * GROUP + n] += static_cast<int32_t>(states[r * stride + k * DEPTH + d]) * codes[n * DEPTH + d];
+#endif
+}
+
+#ifdef __AMX_INT8__
+struct alignas(64) Tiles {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
+bool may_use_tiles() {  // the system hands their state out on request
+  constexpr int REQUEST = 0x1023, TILE_DATA = 18;
+  static const bool allowed = syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+  return allowed;
+}
+
+// The sums of 32 rows with 64 outputs' codes, int32 [32, 64].
+void multiply_tiles(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
+  constexpr int64_t LINE = GROUP * DEPTH, PAIR = 2 * LANES;
+  for (int64_t pair = 0; pair < BLOCKS / 2; ++pair) {
+    const int8_t* mine = codes + pair * PAIR * DEPTH;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t k = 0; k < depth; k += CHUNK / DEPTH) {
+      _tile_loadd(4, states + k * DEPTH, stride);
+      _tile_loadd(5, states + TILE * stride + k * DEPTH, stride);
+      _tile_loadd(6, mine + k * LINE, LINE);
+      _tile_loadd(7, mine + k * LINE + LANES * DEPTH, LINE);
+      _tile_dpbusd(0, 4, 6);
+      _tile_dpbusd(1, 4, 7);
+      _tile_dpbusd(2, 5, 6);
+      _tile_dpbusd(3, 5, 7);
+    }
+    int32_t* to = sums + pair * PAIR;
+    constexpr int64_t ROW = GROUP * sizeof(int32_t);
+    _tile_stored(0, to, ROW);
+    _tile_stored(1, to + LANES, ROW);
+    _tile_stored(2, to + TILE * GROUP, ROW);
+    _tile_stored(3, to + TILE * GROUP + LANES, ROW);
+  }
+}
+#endif
+
+using Multiply = void (*)(const uint8_t*, int64_t, const int8_t*, int64_t, int32_t*);
+constexpr Multiply MULTIPLY[ROWS] = {multiply<1>, multiply<2>, multiply<3>, multiply<4>};
+
+bool by_tiles(int64_t rows) {
+#ifdef __AMX_INT8__
+  return rows > ROWS && may_use_tiles();
+#else
+  return false;
+#endif
+}
+
+// codes [N, K] in the order in which they are read.
+at::Tensor pack(const at::Tensor& given) {
+  const at::Tensor codes = given.contiguous();
+  const int64_t outputs = codes.size(0), width = codes.size(1);
+  const int64_t groups = rounded(outputs, GROUP) / GROUP, depth = rounded(width, CHUNK) / DEPTH;
+  at::Tensor packed = at::empty({groups, depth, BLOCKS, LANES, DEPTH}, codes.options());
+  const int8_t* from = codes.data_ptr<int8_t>();
+  int8_t* to = packed.data_ptr<int8_t>();
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t k = 0; k < depth; ++k)
+      for (int64_t n = g * GROUP; n < (g + 1) * GROUP; ++n)
+        for (int64_t d = k * DEPTH; d < (k + 1) * DEPTH; ++d)
+          *to++ = n < outputs && d < width ? from[n * width + d] : int8_t{0};
+  return packed;
+}
+
+// states [R, K] · weightᵀ + bias → [R, N]; sums are Σ codes of each output.
+at::Tensor linear(const at::Tensor& given, const at::Tensor& packed, const at::Tensor& scales,
+                  const at::Tensor& sums, const std::optional<at::Tensor>& bias) {
+  const at::Tensor states = given.contiguous();
+  const int64_t rows = states.size(0), width = states.size(1), outputs = scales.size(0);
+  const int64_t depth = packed.size(1), stride = depth * DEPTH;
+  TORCH_CHECK(states.scalar_type() == at::kFloat && stride == rounded(width, CHUNK), "states do not fit");
+  const bool tiles = by_tiles(rows);
+  const int64_t most = tiles ? 2 * TILE : ROWS;
+  at::Tensor made = at::empty({rows, outputs}, states.options());
+  std::vector<uint8_t> bytes(rounded(rows, most) * stride, 0);
+  std::vector<float> steps(rows);
+  const float* x = states.data_ptr<float>();
+  for (int64_t r = 0; r < rows; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
+
+  const int8_t* codes = packed.data_ptr<int8_t>();
+  const float* scale = scales.data_ptr<float>();
+  const int32_t* extra = sums.data_ptr<int32_t>();
+  const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
+  float* out = made.data_ptr<float>();
+  const auto some = [&](int64_t begin, int64_t end) {
+#ifdef __AMX_INT8__
+    if (tiles) {
+      static const Tiles wanted;
+      _tile_loadconfig(&wanted);
+    }
+#endif
+    alignas(64) int32_t total[2 * TILE * GROUP];
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t first = g * GROUP, count = std::min(GROUP, outputs - first);
+      for (int64_t r = 0; r < rows; r += most) {
+        const int64_t taken = std::min(most, rows - r);
+#ifdef __AMX_INT8__
+        if (tiles) multiply_tiles(&bytes[r * stride], stride, codes + g * stride * GROUP, depth, total);
+#endif
+        if (!tiles) MULTIPLY[taken - 1](&bytes[r * stride], stride, codes + g * stride * GROUP, depth, total);
+        for (int64_t i = 0; i < taken; ++i) {
+          float* to = out + (r + i) * outputs + first;
+          const float step = steps[r + i];
+          for (int64_t n = 0; n < count; ++n) {
+            const float value = static_cast<float>(total[i * GROUP + n] - 128 * extra[first + n]);
+            to[n] = value * scale[first + n] * step + (shift ? shift[first + n] : 0.0f);
+          }
+        }
+      }
+    }
+#ifdef __AMX_INT8__
+    if (tiles) _tile_release();
+#endif
+  };
+  const int64_t groups = packed.size(0), speed = tiles ? 8 : 1;
+  const int64_t grain = std::max<int64_t>(1, speed * ALONE / (std::max<int64_t>(1, rows) * stride * GROUP));
+  at::parallel_for(0, groups, grain, some);
+  return made;
+}
+
+}  // namespace
+
+TORCH_LIBRARY(regard, library) {
+  library.def("int8_pack(Tensor codes) -> Tensor", &pack);
+  library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor",
+              &linear);
+}
