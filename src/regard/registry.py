@@ -67,6 +67,7 @@ KINDS: dict[str, dict[str, str]] = {
         "dense": "regard.nn.kernels.dense:dense",
         "packed": "regard.nn.kernels.packed:packed",
         "fused": "regard.nn.kernels.fused:fused",
+        "few": "regard.nn.kernels.few:few",
     },
     "norms": {
         "layernorm": "regard.nn.norms:LayerNorm",

@@ -1,10 +1,14 @@
-"""Law: products of 8-bit integers give nearly the same, in every family."""
+"""Laws: products of 8-bit integers give nearly the same, in every family, by each way."""
 
+import pytest
 import torch
 from torch import nn
 
+from regard.nn import native
+from regard.nn.cache import CACHES
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.quantized import QuantizedLinear, quantize
+from regard.nn.stack import Stack
 
 from ._cases import law
 
@@ -23,3 +27,41 @@ def test_a_quantized_model_answers_nearly_the_same(case):
     made = case.run(model, example)
     assert not torch.equal(made, expected)
     assert float(nn.functional.mse_loss(made, expected)) < NEAR**2 * float(expected.var())
+
+
+@pytest.mark.parametrize("cache", sorted(CACHES))
+@pytest.mark.parametrize("width", [1, 3])
+@law("cache")
+@torch.no_grad()
+def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache):
+    if not native.load():
+        pytest.skip("there are no operators in C++ here")
+    model = case.model(torch.float32)
+    quantize(model)
+    stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
+    assert (stack.whole is None) == ("interleaved" in repr(case))
+    made = list(steps(case, model, width, cache))
+    stack.whole = None
+    for one, other in zip(made, steps(case, model, width, cache), strict=True):
+        error = (one - other).abs() / other.std()
+        assert float(error.median()) < 1e-4
+        assert float(error.max()) < NEAR  # where a number falls to the other side of a half
+
+
+def steps(case, model, width, cache):
+    """Logits of some steps, of two tokens and of one, while beams change places and texts leave."""
+    sentences, vocabulary = 5, 15
+    generator = torch.Generator().manual_seed(0)
+    if case.family.shape == "decoder":
+        state = model.start(sentences, width=width, cache=cache)
+    else:
+        source = torch.randint(vocabulary, (sentences, 7), generator=generator)
+        mask = torch.arange(7) < torch.tensor([7, 3, 5, 1, 6])[:, None]
+        state = model.start(source, source_mask=mask, width=width, cache=cache)
+    for count, staying in ((2, None), (1, None), (1, [0, 2, 3, 4]), (1, None), (2, [1]), (1, None)):
+        tokens = torch.randint(vocabulary, (state.sentences * width, count), generator=generator)
+        yield model.step(tokens, state)
+        if staying is not None:
+            state.keep(torch.tensor(staying))
+        places = torch.randint(width, (state.sentences, width), generator=generator)
+        state.advance((torch.arange(state.sentences)[:, None] * width + places).flatten())

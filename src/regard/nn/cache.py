@@ -36,14 +36,31 @@ class LayerCache:
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values [rows, Hkv, n, d]; give all of them, [rows, Hkv, slots, d]."""
-        start, end = self._length, self._length + key.shape[2]
-        if self._buffers is None or end > self._buffers[0].shape[2]:
-            self._buffers = self._grow(key, end), self._grow(value, end, which=1)
-        keys, values = self._buffers
+        rows, heads, count, _ = key.shape
+        keys, values, start = self.room(rows, heads, count, (key.shape[3], value.shape[3]), key)
+        end = start + count
         keys[:, :, start:end] = key
         values[:, :, start:end] = value
-        self._length = end
         return keys[:, :, :end], values[:, :, :end]
+
+    def room(
+        self, rows: int, heads: int, count: int, widths: tuple[int, int], like: Tensor
+    ) -> tuple[Tensor, Tensor, int]:
+        """Room for n more slots, taken as filled: the buffers, and where the new ones begin.
+
+        Args:
+            rows, heads, count, widths: of the keys and values to come; their widths are two.
+            like: a tensor of their dtype and device.
+        """
+        start, end = self._length, self._length + count
+        if self._buffers is None or end > self._buffers[0].shape[2]:
+            capacity = max(end, 2 * start, GROWTH)
+            grown = [like.new_empty(rows, heads, capacity, width) for width in widths]
+            for new, old in zip(grown, self._buffers or (), strict=False):
+                new[:, :, :start] = old[:, :, :start]
+            self._buffers = grown[0], grown[1]
+        self._length = end
+        return *self._buffers, start
 
     def select(self, rows: Tensor, *, memory: bool = True) -> None:
         """Keep these rows [rows'] in this order."""
@@ -53,15 +70,6 @@ class LayerCache:
         if memory and self.memory is not None:
             keys, values = (part.index_select(0, rows) for part in self.memory)
             self.memory = keys, values
-
-    def _grow(self, like: Tensor, end: int, which: int = 0) -> Tensor:
-        rows, heads, _, width = like.shape
-        old = None if self._buffers is None else self._buffers[which]
-        capacity = max(end, 2 * self._length, GROWTH)
-        grown = like.new_empty(rows, heads, capacity, width)
-        if old is not None:
-            grown[:, :, : self._length] = old[:, :, : self._length]
-        return grown
 
 
 class Cache(ABC):

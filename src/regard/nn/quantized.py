@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from regard.nn import backend, native
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.native.stack import whole_stack
+from regard.nn.stack import Stack
 
 LARGEST = 127
 """The largest code; the smallest is -127, so that a change of sign loses nothing."""
@@ -41,7 +43,13 @@ class QuantizedLinear(nn.Module):
         self.register_buffer("scales", scales[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         by = _Native if native.load() else _Calls
-        self._product = by(self.codes, self.scales)
+        self._product: _Native | _Calls = by(self.codes, self.scales)
+
+    @property
+    def native(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """What C++ multiplies by: packed codes, scales and sums; None where it does not."""
+        made = self._product
+        return (made.packed, made.scales, made.sums) if isinstance(made, _Native) else None
 
     @property
     def weight(self) -> Tensor:
@@ -118,3 +126,6 @@ def quantize(model: nn.Module) -> None:
                 setattr(parent, name, QuantizedSplitLinear(module))
             elif type(module) is Linear or type(module) is LanguageModelHead:
                 setattr(parent, name, QuantizedLinear(module.weight, module.bias))
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.whole = whole_stack(module)

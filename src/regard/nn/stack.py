@@ -6,7 +6,7 @@ Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +72,24 @@ class Memory:
     positions: Tensor | None = None
 
 
+class Whole(Protocol):
+    """The layers of a stack, and its last norm, as one."""
+
+    def serves(self, states: Tensor) -> bool:
+        """Whether it can make a step of these states [B, T, d_model]."""
+        ...
+
+    def __call__(
+        self,
+        states: Tensor,
+        context: AttentionContext,
+        over: AttentionContext | None,
+        cache: Cache,
+    ) -> Tensor:
+        """Their states at the end; the cache is extended."""
+        ...
+
+
 class Layer(nn.Module):
     """Residual sublayers in a row: self-attention, cross-attention if there is a memory, FFN."""
 
@@ -116,6 +134,7 @@ class Stack(nn.Module):
     Attributes:
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping its
             inner states.
+        whole: does all layers of a step of decoding at once, where it serves.
     """
 
     def __init__(
@@ -146,6 +165,7 @@ class Stack(nn.Module):
         self.rule = Full() if mask is None else mask
         self.max_positions = max_positions
         self.gradient_checkpointing = False
+        self.whole: Whole | None = None
 
     def forward(
         self,
@@ -187,8 +207,10 @@ class Stack(nn.Module):
         if context.rows is not None:
             states = context.rows.pack(states)  # [1, N, d_model]
             positions = context.rows.pack_positions(positions)
-        remembered = self._remembered(memory, over)
         states = self.dropout(states)
+        if cache is not None and self.whole is not None and self.whole.serves(states):
+            return self.whole(states, context, over, cache)
+        remembered = self._remembered(memory, over)
         for index, layer in enumerate(self.layers):
             if index > 0:
                 states = self.positions.add(states, positions, index)

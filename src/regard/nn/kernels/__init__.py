@@ -79,8 +79,9 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
         return "fused"
     if bias is not None:
         return "packed"
-    few = query.shape[2] <= FEW_QUERIES and not query.requires_grad
-    return "fused" if few or key.shape[2] > LONGEST_PACKED else "packed"
+    if query.shape[2] <= FEW_QUERIES and not query.requires_grad:
+        return "few"
+    return "fused" if key.shape[2] > LONGEST_PACKED else "packed"
 
 
 @contextmanager
@@ -147,5 +148,5 @@ def attend_observed(
     return mixed
 
 
-for _name in ("packed", "fused"):  # what `_rule` may answer
+for _name in ("packed", "fused", "few"):  # what `_rule` may answer
     _load(_name)

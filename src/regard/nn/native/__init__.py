@@ -1,4 +1,4 @@
-"""Operators in C++ for products so small that calling them costs more than they do.
+"""Operators in C++ for work so small that calling torch's own costs more than it does.
 
 They are built once for a machine and a torch, where there is a compiler; everything works without
 them, in more and slower calls. The environment variable ``REGARD_NATIVE=0`` leaves them out.
@@ -18,11 +18,19 @@ from pathlib import Path
 
 import torch
 
-_SOURCE = Path(__file__).parent / "int8.cpp"
+_SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
 _FLAGS = ["-O3", "-march=native", "-fopenmp"]
 """Of the compiler alone: the functions of OpenMP are those that torch itself brings along."""
 
 log = logging.getLogger(__name__)
+
+
+_loaded = False
+
+
+def loaded() -> bool:
+    """Whether the operators are there already."""
+    return _loaded
 
 
 @cache
@@ -34,6 +42,7 @@ def load() -> bool:
     """
     if os.environ.get("REGARD_NATIVE") == "0":
         return False
+    global _loaded
     try:
         place = _place()
         if place.exists():
@@ -43,6 +52,7 @@ def load() -> bool:
     except Exception as error:  # no compiler, no room, another torch: all the same
         log.info("no operators in C++: %s", error)
         return False
+    _loaded = True
     return True
 
 
@@ -51,7 +61,9 @@ def _place() -> Path:
     from regard.nn.backend import processor
 
     machine = processor()
-    what = [_SOURCE.read_text(encoding="utf-8"), *_FLAGS, torch.__version__]
+    files = [*_SOURCES, *sorted(_SOURCES[0].parent.glob("*.h"))]
+    what = [file.read_text(encoding="utf-8") for file in files]
+    what += [*_FLAGS, torch.__version__]
     what += [machine.get("model name", ""), machine.get("flags", "")]
     key = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -69,7 +81,7 @@ def _build(place: Path) -> None:
         with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
             cpp_extension.load(
                 name="regard",
-                sources=[str(_SOURCE)],
+                sources=list(map(str, _SOURCES)),
                 extra_cflags=_FLAGS,
                 build_directory=directory,
                 is_python_module=False,

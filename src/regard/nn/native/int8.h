@@ -6,10 +6,11 @@
 // A row x of the states becomes u = round(x / s) + 128 with s = max|x| / 127, an unsigned byte: the
 // processor multiplies unsigned by signed ones. What the 128 adds, 128 · Σ codes, is taken off again.
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
-#include <torch/library.h>
+#pragma once
 
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -25,7 +26,7 @@
 #include <unistd.h>
 #endif
 
-namespace {
+namespace regard {
 
 constexpr int64_t LANES = 16, DEPTH = 4, BLOCKS = 4, GROUP = LANES * BLOCKS;
 constexpr int64_t CHUNK = 64;             // K is rounded up to so many: a row of a tile
@@ -35,10 +36,10 @@ constexpr int64_t AHEAD = 4096;           // bytes of codes that are asked for b
 constexpr int64_t ALONE = 1 << 19;        // products below which a second thread does not pay
 constexpr float LARGEST = 127.0f;
 
-int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
+inline int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
 
 // One row of the states as unsigned bytes; gives its scale.
-float quantize(const float* x, int64_t count, int64_t padded, uint8_t* out) {
+inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* out) {
   float top = 0.0f;
   int64_t k = 0;
 #ifdef __AVX512VNNI__
@@ -101,14 +102,14 @@ struct alignas(64) Tiles {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-bool may_use_tiles() {  // the system hands their state out on request
+inline bool may_use_tiles() {  // the system hands their state out on request
   constexpr int REQUEST = 0x1023, TILE_DATA = 18;
   static const bool allowed = syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
   return allowed;
 }
 
 // The sums of 32 rows with 64 outputs' codes, int32 [32, 64].
-void multiply_tiles(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
+inline void multiply_tiles(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
   constexpr int64_t LINE = GROUP * DEPTH, PAIR = 2 * LANES;
   for (int64_t pair = 0; pair < BLOCKS / 2; ++pair) {
     const int8_t* mine = codes + pair * PAIR * DEPTH;
@@ -139,7 +140,7 @@ void multiply_tiles(const uint8_t* states, int64_t stride, const int8_t* codes, 
 using Multiply = void (*)(const uint8_t*, int64_t, const int8_t*, int64_t, int32_t*);
 constexpr Multiply MULTIPLY[ROWS] = {multiply<1>, multiply<2>, multiply<3>, multiply<4>};
 
-bool by_tiles(int64_t rows) {
+inline bool by_tiles(int64_t rows) {
 #ifdef __AMX_INT8__
   return rows > ROWS && may_use_tiles();
 #else
@@ -148,7 +149,7 @@ bool by_tiles(int64_t rows) {
 }
 
 // codes [N, K] in the order in which they are read.
-at::Tensor pack(const at::Tensor& given) {
+inline at::Tensor pack(const at::Tensor& given) {
   const at::Tensor codes = given.contiguous();
   const int64_t outputs = codes.size(0), width = codes.size(1);
   const int64_t groups = rounded(outputs, GROUP) / GROUP, depth = rounded(width, CHUNK) / DEPTH;
@@ -163,66 +164,62 @@ at::Tensor pack(const at::Tensor& given) {
   return packed;
 }
 
-// states [R, K] · weightᵀ + bias → [R, N]; sums are Σ codes of each output.
-at::Tensor linear(const at::Tensor& given, const at::Tensor& packed, const at::Tensor& scales,
-                  const at::Tensor& sums, const std::optional<at::Tensor>& bias) {
-  const at::Tensor states = given.contiguous();
-  const int64_t rows = states.size(0), width = states.size(1), outputs = scales.size(0);
-  const int64_t depth = packed.size(1), stride = depth * DEPTH;
-  TORCH_CHECK(states.scalar_type() == at::kFloat && stride == rounded(width, CHUNK), "states do not fit");
-  const bool tiles = by_tiles(rows);
-  const int64_t most = tiles ? 2 * TILE : ROWS;
-  at::Tensor made = at::empty({rows, outputs}, states.options());
-  std::vector<uint8_t> bytes(rounded(rows, most) * stride, 0);
-  std::vector<float> steps(rows);
-  const float* x = states.data_ptr<float>();
-  for (int64_t r = 0; r < rows; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
+// A linear map with an int8 weight; sums are Σ codes of each output.
+struct Map {
+  at::Tensor packed, scales, sums;
+  std::optional<at::Tensor> bias;
 
-  const int8_t* codes = packed.data_ptr<int8_t>();
-  const float* scale = scales.data_ptr<float>();
-  const int32_t* extra = sums.data_ptr<int32_t>();
-  const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
-  float* out = made.data_ptr<float>();
-  const auto some = [&](int64_t begin, int64_t end) {
-#ifdef __AMX_INT8__
-    if (tiles) {
-      static const Tiles wanted;
-      _tile_loadconfig(&wanted);
-    }
-#endif
+  int64_t outputs() const { return scales.size(0); }
+
+  // states [R, K] · weightᵀ + bias → made [R, N]
+  void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
+    const int64_t depth = packed.size(1), stride = depth * DEPTH;
+    const bool tiles = by_tiles(rows);
+    std::vector<uint8_t> bytes(rounded(rows, tiles ? 2 * TILE : ROWS) * stride);
+    std::vector<float> steps(rows);
+    for (int64_t r = 0; r < rows; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
+    const int64_t work = (tiles ? 1 : 8) * rows * stride * GROUP;
+    at::parallel_for(0, packed.size(0), std::max<int64_t>(1, 8 * ALONE / work), [&](int64_t begin, int64_t end) {
+      groups(bytes.data(), steps.data(), rows, tiles, begin, end, made);
+    });
+  }
+
+ private:
+  void groups(const uint8_t* bytes, const float* steps, int64_t rows, bool tiles, int64_t begin, int64_t end,
+              float* made) const {
+    const int64_t depth = packed.size(1), stride = depth * DEPTH, most = tiles ? 2 * TILE : ROWS;
+    const int8_t* codes = packed.data_ptr<int8_t>();
     alignas(64) int32_t total[2 * TILE * GROUP];
+#ifdef __AMX_INT8__
+    static const Tiles wanted;
+    if (tiles) _tile_loadconfig(&wanted);
+#endif
     for (int64_t g = begin; g < end; ++g) {
-      const int64_t first = g * GROUP, count = std::min(GROUP, outputs - first);
       for (int64_t r = 0; r < rows; r += most) {
         const int64_t taken = std::min(most, rows - r);
 #ifdef __AMX_INT8__
-        if (tiles) multiply_tiles(&bytes[r * stride], stride, codes + g * stride * GROUP, depth, total);
+        if (tiles) multiply_tiles(bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
 #endif
-        if (!tiles) MULTIPLY[taken - 1](&bytes[r * stride], stride, codes + g * stride * GROUP, depth, total);
-        for (int64_t i = 0; i < taken; ++i) {
-          float* to = out + (r + i) * outputs + first;
-          const float step = steps[r + i];
-          for (int64_t n = 0; n < count; ++n) {
-            const float value = static_cast<float>(total[i * GROUP + n] - 128 * extra[first + n]);
-            to[n] = value * scale[first + n] * step + (shift ? shift[first + n] : 0.0f);
-          }
-        }
+        if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
+        for (int64_t i = 0; i < taken; ++i) finish(total + i * GROUP, steps[r + i], g * GROUP, made + (r + i) * outputs());
       }
     }
 #ifdef __AMX_INT8__
     if (tiles) _tile_release();
 #endif
-  };
-  const int64_t groups = packed.size(0), speed = tiles ? 8 : 1;
-  const int64_t grain = std::max<int64_t>(1, speed * ALONE / (std::max<int64_t>(1, rows) * stride * GROUP));
-  at::parallel_for(0, groups, grain, some);
-  return made;
-}
+  }
 
-}  // namespace
+  // Sums of a row as float32, with the scales and the bias.
+  void finish(const int32_t* total, float step, int64_t first, float* row) const {
+    const float* scale = scales.data_ptr<float>();
+    const int32_t* extra = sums.data_ptr<int32_t>();
+    const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
+    const int64_t count = std::min(GROUP, outputs() - first);
+    for (int64_t n = 0; n < count; ++n) {
+      const float value = static_cast<float>(total[n] - 128 * extra[first + n]);
+      row[first + n] = value * scale[first + n] * step + (shift ? shift[first + n] : 0.0f);
+    }
+  }
+};
 
-TORCH_LIBRARY(regard, library) {
-  library.def("int8_pack(Tensor codes) -> Tensor", &pack);
-  library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor",
-              &linear);
-}
+}  // namespace regard

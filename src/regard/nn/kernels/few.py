@@ -1,0 +1,36 @@
+"""Attention of few queries, by an operator in C++ where that is loaded; else as `fused`.
+
+Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value].
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from regard.nn import native
+from regard.nn.kernels.fused import fused
+from regard.nn.masks import MaskForm
+
+
+def few(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    mask: MaskForm,
+    scale: float,
+    dropout: float = 0.0,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """One pass over the keys for each query; see `regard.nn.kernels.Kernel`."""
+    plain = query.dtype == torch.float32 and query.device.type == "cpu" and bias is None
+    if not plain or dropout > 0.0 or torch.is_grad_enabled() or not native.loaded():
+        return fused(query, key, value, mask=mask, scale=scale, dropout=dropout, bias=bias)
+    allowed = mask.allowed
+    if allowed is not None and allowed.dim() < 4:
+        allowed = allowed[None, None]
+    mixed = torch.ops.regard.attend.default(query, key, value, allowed, scale)
+    return cast(Tensor, mixed).transpose(1, 2)  # [B, H, Tq, d_value]

@@ -1,0 +1,63 @@
+// What Python calls: `torch.ops.regard`.
+
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include "attend.h"
+#include "int8.h"
+#include "stack.h"
+
+namespace regard {
+namespace {
+
+at::Tensor linear(const at::Tensor& states, const at::Tensor& packed, const at::Tensor& scales,
+                  const at::Tensor& sums, const std::optional<at::Tensor>& bias) {
+  const at::Tensor rows = states.contiguous();
+  const int64_t count = rows.size(0), width = rows.size(1);
+  TORCH_CHECK(rows.scalar_type() == at::kFloat && packed.size(1) * DEPTH == rounded(width, CHUNK), "no such states");
+  at::Tensor made = at::empty({count, scales.size(0)}, rows.options());
+  Map{packed, scales, sums, bias}(rows.data_ptr<float>(), count, width, made.data_ptr<float>());
+  return made;
+}
+
+at::Tensor in_rows(const at::Tensor& heads) { return heads.stride(3) == 1 ? heads : heads.contiguous(); }
+
+Head head(const at::Tensor& all, int64_t batch, int64_t head) {
+  return {all.data_ptr<float>() + batch * all.stride(0) + head * all.stride(1), all.stride(2), all.size(3)};
+}
+
+// [B, Tq, H, d_value], so that heads merge without a copy.
+at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at::Tensor& value_,
+                     const std::optional<at::Tensor>& allowed, double scale) {
+  const at::Tensor query = in_rows(query_), key = in_rows(key_), value = in_rows(value_);
+  const int64_t batch = query.size(0), heads = query.size(1), queries = query.size(2);
+  const int64_t keys = key.size(2), width = value.size(3), shared = heads / key.size(1);
+  at::Tensor mixed = at::empty({batch, queries, heads, width}, query.options());
+  float* out = mixed.data_ptr<float>();
+  const Seen seen(allowed);
+  const int64_t work = std::max<int64_t>(1, keys * (query.size(3) + width));
+  at::parallel_for(0, batch * queries * heads, std::max<int64_t>(1, FEW / work), [&](int64_t begin, int64_t end) {
+    std::vector<int64_t> places;
+    std::vector<float> scores;
+    int64_t listed = -1;
+    for (int64_t pair = begin; pair < end; ++pair) {
+      const int64_t row = pair / heads, h = pair % heads, b = row / queries, i = row % queries;
+      if (row != listed) seen.list(b, i, keys, places);
+      listed = row;
+      const Head mine = head(query, b, h);
+      attend(mine.first + i * mine.stride, head(key, b, h / shared), head(value, b, h / shared), places,
+             static_cast<float>(scale), scores, out + pair * width);
+    }
+  });
+  return mixed;
+}
+
+TORCH_LIBRARY(regard, library) {
+  library.def("int8_pack(Tensor codes) -> Tensor", &pack);
+  library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor", &linear);
+  library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
+  define_stack(library);
+}
+
+}  // namespace
+}  // namespace regard

@@ -1,0 +1,239 @@
+// A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache, with int8 maps.
+//
+// Shapes: states float32 [B, T, d_model], T tokens of each sentence in this step; keys [B, Hkv, slots, d_key] and
+// values [B, Hkv, slots, d_value] of each layer; allowed as in attend.h.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/gelu.h>
+#include <ATen/ops/relu.h>
+#include <ATen/ops/silu.h>
+#include <torch/custom_class.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "attend.h"
+#include "int8.h"
+
+namespace regard {
+
+using Tensors = std::vector<at::Tensor>;
+using Maybe = std::optional<at::Tensor>;
+
+// LayerNorm, or RMSNorm where the mean stays.
+struct Norm {
+  Maybe weight, bias;
+  float eps = 0.0f;
+  bool centered = true;
+
+  void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
+    const float* scale = weight->data_ptr<float>();
+    const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
+    for (int64_t r = 0; r < rows; ++r, x += width, made += width) {
+      double sum = 0.0, squares = 0.0;
+      if (centered) {
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < width; ++i) sum += x[i];
+      }
+      const float mean = static_cast<float>(sum / width);
+#pragma omp simd reduction(+ : squares)
+      for (int64_t i = 0; i < width; ++i) squares += static_cast<double>(x[i] - mean) * (x[i] - mean);
+      const float factor = static_cast<float>(1.0 / std::sqrt(squares / width + eps));
+      for (int64_t i = 0; i < width; ++i) made[i] = (x[i] - mean) * factor * scale[i] + (shift ? shift[i] : 0.0f);
+    }
+  }
+};
+
+struct Layer {
+  Map qkv, output, query, cross_output, expand, contract;
+  Norm self_norm, cross_norm, feed_forward_norm;
+};
+
+// Keys and values of one layer: the cache's, or the memory's.
+struct Pair {
+  at::Tensor keys, values;
+  int64_t count;  // slots that are filled
+
+  Head key(int64_t batch, int64_t head) const { return row(keys, batch, head); }
+  Head value(int64_t batch, int64_t head) const { return row(values, batch, head); }
+
+ private:
+  static Head row(const at::Tensor& all, int64_t batch, int64_t head) {
+    return {all.data_ptr<float>() + batch * all.stride(0) + head * all.stride(1), all.stride(2), all.size(3)};
+  }
+};
+
+struct Stack : torch::CustomClassHolder {
+  int64_t d_model, heads, kv_heads, d_key, d_value;
+  float scale, eps;
+  bool pre, centered, gated;
+  std::string activation;
+  std::vector<Layer> layers;
+  std::optional<Norm> last;
+
+  Stack(std::vector<int64_t> sizes, double scale, double eps, bool pre, bool centered, bool gated, std::string activation)
+      : d_model(sizes[0]), heads(sizes[1]), kv_heads(sizes[2]), d_key(sizes[3]), d_value(sizes[4]),
+        scale(static_cast<float>(scale)), eps(static_cast<float>(eps)), pre(pre), centered(centered), gated(gated),
+        activation(std::move(activation)) {}
+
+  // Four tensors of each map (packed, scales, sums, bias), then two of each norm; those of cross-attention may lack.
+  void add(const std::vector<Maybe>& t) {
+    const auto map = [&](int64_t i) { return t[4 * i] ? Map{*t[4 * i], *t[4 * i + 1], *t[4 * i + 2], t[4 * i + 3]} : Map{}; };
+    const auto norm = [&](int64_t i) { return Norm{t[24 + 2 * i], t[25 + 2 * i], eps, centered}; };
+    layers.push_back({map(0), map(1), map(2), map(3), map(4), map(5), norm(0), norm(1), norm(2)});
+  }
+
+  void end(const at::Tensor& weight, const Maybe& bias) { last = Norm{weight, bias, eps, centered}; }
+
+  // States after all layers [B, T, d_model]; the cache's buffers take the new keys and values from `start` on.
+  at::Tensor step(const at::Tensor& states, const Tensors& keys, const Tensors& values, int64_t start,
+                  const Maybe& allowed, const Tensors& memory_keys, const Tensors& memory_values,
+                  const Maybe& memory_allowed, const Maybe& cosines, const Maybe& sines) const {
+    at::Tensor made = states.clone(at::MemoryFormat::Contiguous);
+    const Step step{keys, values, memory_keys, memory_values, Seen(allowed), Seen(memory_allowed), cosines, sines,
+                    start, states.size(1), made.data_ptr<float>()};
+    const int64_t sentences = states.size(0), threads = at::get_num_threads();
+    // Sentences enough for every thread: each goes its own way through all layers, and none waits for another.
+    const int64_t grain = sentences >= 2 * threads ? (sentences + threads - 1) / threads : sentences;
+    at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
+    return made;
+  }
+
+ private:
+  struct Step {
+    const Tensors &keys, &values, &memory_keys, &memory_values;
+    Seen seen, memory_seen;
+    const Maybe &cosines, &sines;
+    int64_t start, length;
+    float* states;
+  };
+
+  void run(const Step& step, int64_t begin, int64_t end) const {
+    const int64_t rows = (end - begin) * step.length;
+    float* x = step.states + begin * step.length * d_model;
+    std::vector<float> normed(rows * d_model), wide, mixed(rows * heads * d_value), added(rows * d_model);
+    for (size_t l = 0; l < layers.size(); ++l) {
+      const Layer& layer = layers[l];
+      const Pair own{step.keys[l], step.values[l], step.start + step.length};
+      wide.resize(rows * layer.qkv.outputs());
+      layer.qkv(before(layer.self_norm, x, rows, normed), rows, d_model, wide.data());
+      turn(step, begin, end, wide.data());
+      keep(step, begin, end, wide.data(), own);
+      look(step, begin, end, wide.data(), layer.qkv.outputs(), own, step.seen, mixed.data());
+      layer.output(mixed.data(), rows, heads * d_value, added.data());
+      after(layer.self_norm, x, added, rows);
+      if (!step.memory_keys.empty()) {
+        const Pair memory{step.memory_keys[l], step.memory_values[l], step.memory_keys[l].size(2)};
+        layer.query(before(layer.cross_norm, x, rows, normed), rows, d_model, wide.data());
+        look(step, begin, end, wide.data(), layer.query.outputs(), memory, step.memory_seen, mixed.data());
+        layer.cross_output(mixed.data(), rows, heads * d_value, added.data());
+        after(layer.cross_norm, x, added, rows);
+      }
+      wide.resize(rows * layer.expand.outputs());
+      layer.expand(before(layer.feed_forward_norm, x, rows, normed), rows, d_model, wide.data());
+      layer.contract(activate(wide, rows), rows, layer.expand.outputs() / (gated ? 2 : 1), added.data());
+      after(layer.feed_forward_norm, x, added, rows);
+    }
+    if (last) (*last)(x, rows, d_model, x);
+  }
+
+  // What a sublayer reads.
+  const float* before(const Norm& norm, const float* x, int64_t rows, std::vector<float>& normed) const {
+    if (!pre) return x;
+    norm(x, rows, d_model, normed.data());
+    return normed.data();
+  }
+
+  // The residual connection.
+  void after(const Norm& norm, float* x, const std::vector<float>& added, int64_t rows) const {
+    for (int64_t i = 0; i < rows * d_model; ++i) x[i] += added[i];
+    if (!pre) norm(x, rows, d_model, x);
+  }
+
+  // Rotary positions, in halves, of the queries and keys in [rows, (H + Hkv) · d_key + Hkv · d_value].
+  void turn(const Step& step, int64_t begin, int64_t end, float* joint) const {
+    if (!step.cosines.has_value()) return;
+    const int64_t half = d_key / 2, width = (heads + kv_heads) * d_key + kv_heads * d_value;
+    const int64_t by_batch = step.cosines->size(0) > 1 ? step.cosines->stride(0) : 0;
+    for (int64_t b = begin; b < end; ++b)
+      for (int64_t t = 0; t < step.length; ++t, joint += width) {
+        const float* c = step.cosines->data_ptr<float>() + b * by_batch + t * half;
+        const float* s = step.sines->data_ptr<float>() + b * by_batch + t * half;
+        for (int64_t h = 0; h < heads + kv_heads; ++h) {
+          float *x = joint + h * d_key, *y = x + half;
+          for (int64_t i = 0; i < half; ++i) {
+            const float first = x[i] * c[i] - y[i] * s[i];
+            y[i] = y[i] * c[i] + x[i] * s[i];
+            x[i] = first;
+          }
+        }
+      }
+  }
+
+  // New keys and values into the cache.
+  void keep(const Step& step, int64_t begin, int64_t end, const float* joint, const Pair& own) const {
+    const int64_t width = (heads + kv_heads) * d_key + kv_heads * d_value;
+    for (int64_t b = begin; b < end; ++b)
+      for (int64_t t = 0; t < step.length; ++t, joint += width)
+        for (int64_t h = 0; h < kv_heads; ++h) {
+          const Head key = own.key(b, h), value = own.value(b, h);
+          const float* from = joint + (heads + h) * d_key;
+          std::copy(from, from + d_key, const_cast<float*>(key.first) + (step.start + t) * key.stride);
+          from = joint + (heads + kv_heads) * d_key + h * d_value;
+          std::copy(from, from + d_value, const_cast<float*>(value.first) + (step.start + t) * value.stride);
+        }
+  }
+
+  // Attention of the queries in the first H · d_key of `width` columns, mixed [rows, H · d_value].
+  void look(const Step& step, int64_t begin, int64_t end, const float* joint, int64_t width, const Pair& over,
+            const Seen& seen, float* mixed) const {
+    const int64_t work = std::max<int64_t>(1, over.count * (d_key + d_value));
+    const auto some = [&](int64_t first, int64_t behind) {
+      std::vector<int64_t> places;
+      std::vector<float> scores;
+      int64_t listed = -1;
+      for (int64_t pair = first; pair < behind; ++pair) {
+        const int64_t row = pair / heads, h = pair % heads, b = begin + row / step.length;
+        if (row != listed) seen.list(b, row % step.length, over.count, places);
+        listed = row;
+        const int64_t shared = h / (heads / kv_heads);
+        attend(joint + row * width + h * d_key, over.key(b, shared), over.value(b, shared), places, scale, scores,
+               mixed + pair * d_value);
+      }
+    };
+    at::parallel_for(0, (end - begin) * step.length * heads, std::max<int64_t>(1, FEW / work), some);
+  }
+
+  // The activation of [rows, d_ff], or of the first half of [rows, 2 · d_ff] times the second, in its place.
+  const float* activate(std::vector<float>& wide, int64_t rows) const {
+    const int64_t width = static_cast<int64_t>(wide.size()) / rows, inner = gated ? width / 2 : width;
+    const at::Tensor all = at::from_blob(wide.data(), {rows, width}, at::kFloat);
+    at::Tensor gate = gated ? all.narrow(1, 0, inner) : all;
+    if (activation == "relu") gate.copy_(at::relu(gate));
+    if (activation == "gelu") gate.copy_(at::gelu(gate));
+    if (activation == "gelu_tanh") gate.copy_(at::gelu(gate, "tanh"));
+    if (activation == "silu") gate.copy_(at::silu(gate));
+    if (!gated) return wide.data();
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t i = 0; i < inner; ++i) wide[r * inner + i] = wide[r * width + i] * wide[r * width + inner + i];
+    return wide.data();
+  }
+};
+
+inline void define_stack(torch::Library& library) {
+  library.class_<Stack>("Stack")
+      .def(torch::init<std::vector<int64_t>, double, double, bool, bool, bool, std::string>())
+      .def("add", [](const c10::intrusive_ptr<Stack>& self, std::vector<Maybe> tensors) { self->add(tensors); })
+      .def("end", [](const c10::intrusive_ptr<Stack>& self, at::Tensor weight, Maybe bias) { self->end(weight, bias); })
+      .def("step", [](const c10::intrusive_ptr<Stack>& self, at::Tensor states, Tensors keys, Tensors values,
+                      int64_t start, Maybe allowed, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed,
+                      Maybe cosines, Maybe sines) {
+        return self->step(states, keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines);
+      });
+}
+
+}  // namespace regard

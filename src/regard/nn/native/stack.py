@@ -1,0 +1,146 @@
+"""A quantized stack's step of decoding by one call of C++, in place of some two hundred.
+
+Shapes: states [B, T, d_model].
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from regard.nn import feedforward, kernels
+from regard.nn.attention import Attention, AttentionContext
+from regard.nn.cache import Cache
+from regard.nn.norms import LayerNorm, RMSNorm
+from regard.nn.positions import Learned, NoPositions, Rotary, Sinusoidal
+from regard.nn.residual import Residual
+from regard.nn.stack import Layer, Stack
+
+LONGEST = 8
+"""Tokens of a sentence in one step up to which it is the faster way."""
+
+_ACTIVATIONS = {
+    feedforward.relu: "relu",
+    feedforward.gelu: "gelu",
+    feedforward.gelu_tanh: "gelu_tanh",
+    feedforward.silu: "silu",
+}
+
+
+class WholeStack:
+    """What a stack does with a cache, from the states with positions added to those of its end."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._layers = [cast(Layer, layer) for layer in stack.layers]
+        first = self._layers[0]
+        attention, norm = _attention(first.self_attention), first.self_attention.norm
+        width = len(cast(Tensor, norm.weight))
+        sizes = [width, attention.spec.num_heads, attention.spec.kv_heads]
+        forward: Any = first.feed_forward.sublayer
+        self.kv_heads, self.d_key, self.d_value = sizes[2], attention.d_key, attention.d_value
+        self._made = torch.classes.regard.Stack(
+            [*sizes, attention.d_key, attention.d_value],
+            attention.scale,
+            cast(Any, norm).eps,
+            first.self_attention.placement == "pre",
+            isinstance(norm, LayerNorm),
+            isinstance(forward, feedforward.GatedFeedForward),
+            _ACTIVATIONS[forward.activation],
+        )
+        for layer in self._layers:
+            self._made.add(_tensors(layer))
+        if stack.norm is not None:
+            self._made.end(*_norm(stack.norm))
+
+    def serves(self, states: Tensor) -> bool:
+        """Whether it can make this step."""
+        plain = states.dtype == torch.float32 and states.shape[1] <= LONGEST
+        return plain and not torch.is_grad_enabled() and not kernels.observed()
+
+    def __call__(
+        self,
+        states: Tensor,
+        context: AttentionContext,
+        over: AttentionContext | None,
+        cache: Cache,
+    ) -> Tensor:
+        """States [B, T, d_model] after all layers; the cache holds their keys and values."""
+        batch, length, _ = states.shape
+        rooms = [
+            layer.room(batch, self.kv_heads, length, (self.d_key, self.d_value), states)
+            for layer in cache.layers
+        ]
+        memories = [] if over is None else [cast(Any, layer.memory) for layer in cache.layers]
+        cosines, sines = context.turning or (None, None)
+        made = self._made.step(
+            states,
+            [keys for keys, _, _ in rooms],
+            [values for _, values, _ in rooms],
+            rooms[0][2],
+            _allowed(context),
+            [keys for keys, _ in memories],
+            [values for _, values in memories],
+            None if over is None else _allowed(over),
+            cosines,
+            sines,
+        )
+        return cast(Tensor, made)
+
+
+def whole_stack(stack: Stack) -> WholeStack | None:
+    """The same stack in one call; None where it has a part that C++ does not know."""
+    if isinstance(stack.positions, Rotary):
+        known = stack.positions.options.layout == "halves"
+    else:
+        known = type(stack.positions) in (Sinusoidal, Learned, NoPositions)
+    layers = [cast(Layer, layer) for layer in stack.layers]
+    return WholeStack(stack) if known and all(map(_is_known, layers)) else None
+
+
+def _is_known(layer: Layer) -> bool:
+    residuals = [layer.self_attention, layer.cross_attention, layer.feed_forward]
+    norms = all(type(one.norm) in (LayerNorm, RMSNorm) for one in residuals if one is not None)
+    forward: Any = layer.feed_forward.sublayer
+    kinds = (feedforward.FeedForward, feedforward.GatedFeedForward)
+    count = sum(getattr(module, "native", None) is not None for module in layer.modules())
+    return (
+        norms
+        and type(forward) in kinds
+        and forward.activation in _ACTIVATIONS
+        and count == (4 if layer.cross_attention is None else 7)  # with keys and values of memory
+    )
+
+
+def _attention(residual: Residual) -> Attention:
+    return cast(Attention, residual.sublayer)
+
+
+def _tensors(layer: Layer) -> list[Tensor | None]:
+    """As `Stack::add` wants them."""
+    own = _attention(layer.self_attention)
+    forward: Any = layer.feed_forward.sublayer
+    maps: list[Any] = [own.qkv, own.output, None, None, forward.expand, forward.contract]
+    norms: list[nn.Module | None] = [layer.self_attention.norm, None, layer.feed_forward.norm]
+    if layer.cross_attention is not None:
+        cross = _attention(layer.cross_attention)
+        maps[2:4] = cross.query, cross.output
+        norms[1] = layer.cross_attention.norm
+    found: list[Tensor | None] = []
+    for one in maps:
+        found += [None] * 4 if one is None else [*one.native, one.bias]
+    for norm in norms:
+        found += [None] * 2 if norm is None else _norm(norm)
+    return found
+
+
+def _norm(norm: nn.Module) -> list[Any]:
+    bias = getattr(norm, "bias", None)
+    return [norm.weight.detach(), None if bias is None else bias.detach()]  # type: ignore[operator]
+
+
+def _allowed(context: AttentionContext) -> Tensor | None:
+    """bool [B or 1, 1, Tq, Tk]."""
+    allowed = context.mask.allowed
+    return allowed[None, None] if allowed is not None and allowed.dim() < 4 else allowed
