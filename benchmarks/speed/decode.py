@@ -19,7 +19,7 @@ import torch
 
 from regard.decoding import DecodingSpec, search_many
 from regard.models.transformer import Transformer, TransformerConfig
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.nn.packing import pack
 from regard.nn.quantized import quantize
 
@@ -59,6 +59,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=int(environment("PEERS_THREADS", "2")))
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--plain", action="store_true", help="do not pack the weights")
+    parser.add_argument("--parts", action="store_true", help="without the operators in C++")
     parser.add_argument("--cache", choices=("shared", "copy"), help="force one kind of cache")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--warmup", type=int, default=2, help="passes over the sentences")
@@ -84,6 +85,8 @@ def make_model(options: argparse.Namespace) -> Transformer:
 
 def in_precision(model: torch.nn.Module, options: argparse.Namespace) -> torch.nn.Module:
     """A model as `regard.load` opens it, its weights packed unless ``--plain``."""
+    if not options.parts:
+        native.load()
     if options.precision == "int8":
         quantize(model)
     else:

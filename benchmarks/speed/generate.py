@@ -62,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=int(environment("PEERS_THREADS", "2")))
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--plain", action="store_true", help="do not pack the weights")
+    parser.add_argument("--parts", action="store_true", help="without the operators in C++")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--windows", type=int, default=1)
     return parser.parse_args()

@@ -10,8 +10,9 @@ from torch import nn
 
 from regard import registry
 from regard.errors import InputError, RegardError
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.nn.adapters import merge_adapters
+from regard.nn.native.stack import attach
 from regard.nn.quantized import quantize
 from regard.recipe import Recipe
 from regard.run import Run
@@ -94,6 +95,9 @@ def open_task(
     if wanted == "int8":
         merge_adapters(model)
         quantize(model)
+    elif place.type == "cpu":
+        native.load(wait=False)
+        attach(model)
     return Opened(task, model, weights)
 
 

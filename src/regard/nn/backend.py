@@ -16,12 +16,17 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from regard.nn import native
+
 LARGE = 2**20
 """Numbers in a bfloat16 weight from which oneDNN's own call saves more than it costs."""
 
 MANY = 256
 """Rows for which MKL is asked to lay a weight out: what suits many is as fast for few, while what
 suits few is up to twice as slow for more; with two threads so is what suits 512."""
+
+FEW = 128
+"""Rows up to which our own product in C++ is the faster one."""
 
 FINEST = 16
 """Numbers of rows between one power of two and the next that `rounded` leaves."""
@@ -143,17 +148,20 @@ def processor() -> dict[str, str]:
 
 
 class _PackedWeight:
-    """A weight laid out for the products of oneDNN, or of MKL, with a bias added on the way.
+    """A weight laid out for products of few rows: our own in C++, MKL's or oneDNN's.
 
-    On Intel's processors MKL's float32 products are up to an eighth faster than oneDNN's, and
-    calling them costs a sixth (docs/LOG.md).
+    In float32 our own are up to twice as fast as MKL's, which on Intel's processors are up to an
+    eighth faster than oneDNN's (docs/LOG.md).
     """
 
     def __init__(self, weight: Tensor) -> None:
         self.stamp = _stamp(weight)
         self.plain = weight.detach()
-        self.by_mkl = weight.dtype == torch.float32 and _mkl_pays()
-        if self.by_mkl:
+        self.native = weight.dtype == torch.float32 and native.loaded()
+        self.by_mkl = weight.dtype == torch.float32 and not self.native and _mkl_pays()
+        if self.native:
+            self.packed = torch.ops.regard.pack(self.plain)
+        elif self.by_mkl:
             self.packed = torch.ops.mkl._mkl_reorder_linear_weight(self.plain, MANY)
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.plain, None)
@@ -162,15 +170,21 @@ class _PackedWeight:
         """Whether the weight is still the same, and the product with these states pays."""
         if self.stamp != _stamp(weight) or torch.is_autocast_enabled("cpu"):
             return False
+        rows = states.numel() // states.shape[-1]
+        if self.native:
+            return rows <= FEW
         # oneDNN's product of a single row is slower in float32 than that with the weight as it is
-        alone = states.dtype == torch.float32 and states.numel() == states.shape[-1]
-        return self.by_mkl or not alone
+        return self.by_mkl or states.dtype != torch.float32 or rows > 1
 
     def __call__(self, states: Tensor, bias: Tensor | None) -> Tensor:
+        if self.native:
+            rows = states.reshape(-1, states.shape[-1])
+            made = torch.ops.regard.linear.default(rows, self.plain, self.packed, bias)
+            return cast(Tensor, made).view(*states.shape[:-1], -1)
         if not self.by_mkl:
             return _product(states, self.packed, bias)
-        rows = states.numel() // states.shape[-1]
-        made = torch.ops.mkl._mkl_linear.default(states, self.packed, self.plain, bias, rows)
+        count = states.numel() // states.shape[-1]
+        made = torch.ops.mkl._mkl_linear.default(states, self.packed, self.plain, bias, count)
         return cast(Tensor, made)
 
 
@@ -223,6 +237,12 @@ def is_packed(weight: Tensor) -> bool:
     """Whether `pack` was called for the weight as it now is."""
     found = getattr(weight, "packed", None)
     return found is not None and found.stamp == _stamp(weight)
+
+
+def packed_for_few(weight: Tensor) -> Tensor | None:
+    """The weight as C++ reads it, if `pack` laid it out so as it now is."""
+    found = getattr(weight, "packed", None)
+    return found.packed if is_packed(weight) and found is not None and found.native else None
 
 
 def unpack(weight: Tensor) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from regard.nn import backend
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.native.stack import attach
 
 
 def pack(model: nn.Module) -> list[Tensor]:
@@ -29,7 +30,9 @@ def pack(model: nn.Module) -> list[Tensor]:
         for module in model.modules()
         if isinstance(module, Linear | SplitLinear | LanguageModelHead)
     ]
-    return [weight for weight in weights if not backend.is_packed(weight) and backend.pack(weight)]
+    found = [weight for weight in weights if not backend.is_packed(weight) and backend.pack(weight)]
+    attach(model)
+    return found
 
 
 @contextmanager
@@ -41,3 +44,4 @@ def packed(model: nn.Module) -> Iterator[None]:
     finally:
         for weight in weights:
             backend.unpack(weight)
+        attach(model)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from regard.nn import backend, native
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
-from regard.nn.native.stack import whole_stack
-from regard.nn.stack import Stack
+from regard.nn.native.stack import attach
 
 LARGEST = 127
 """The largest code; the smallest is -127, so that a change of sign loses nothing."""
@@ -126,6 +125,4 @@ def quantize(model: nn.Module) -> None:
                 setattr(parent, name, QuantizedSplitLinear(module))
             elif type(module) is Linear or type(module) is LanguageModelHead:
                 setattr(parent, name, QuantizedLinear(module.weight, module.bias))
-    for module in model.modules():
-        if isinstance(module, Stack):
-            module.whole = whole_stack(module)
+    attach(model)

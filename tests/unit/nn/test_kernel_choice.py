@@ -22,9 +22,12 @@ def test_sentences_go_by_batched_products() -> None:
     assert chosen(4, 30, gradient=True) == "packed"
 
 
-def test_steps_of_decoding_and_long_texts_go_by_the_tiled_kernel() -> None:
-    assert chosen(1, 30) == "fused"
-    assert chosen(4, 30) == "fused"
+def test_steps_of_decoding_go_by_the_kernel_for_few_queries() -> None:
+    assert chosen(1, 30) == "few"
+    assert chosen(4, 30) == "few"
+
+
+def test_long_texts_go_by_the_tiled_kernel() -> None:
     assert chosen(600, 600) == "fused"
 
 

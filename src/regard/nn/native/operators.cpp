@@ -4,20 +4,29 @@
 #include <torch/library.h>
 
 #include "attend.h"
-#include "int8.h"
+#include "maps.h"
 #include "stack.h"
 
 namespace regard {
 namespace {
 
-at::Tensor linear(const at::Tensor& states, const at::Tensor& packed, const at::Tensor& scales,
-                  const at::Tensor& sums, const std::optional<at::Tensor>& bias) {
+at::Tensor mapped(const at::Tensor& states, const Map& map, int64_t width) {
   const at::Tensor rows = states.contiguous();
-  const int64_t count = rows.size(0), width = rows.size(1);
-  TORCH_CHECK(rows.scalar_type() == at::kFloat && packed.size(1) * DEPTH == rounded(width, CHUNK), "no such states");
-  at::Tensor made = at::empty({count, scales.size(0)}, rows.options());
-  Map{packed, scales, sums, bias}(rows.data_ptr<float>(), count, width, made.data_ptr<float>());
+  TORCH_CHECK(rows.scalar_type() == at::kFloat && rows.size(1) == width, "the states do not fit the weight");
+  at::Tensor made = at::empty({rows.size(0), map.outputs()}, rows.options());
+  map(rows.data_ptr<float>(), rows.size(0), width, made.data_ptr<float>());
   return made;
+}
+
+at::Tensor int8_linear(const at::Tensor& states, const at::Tensor& packed, const at::Tensor& scales,
+                       const at::Tensor& sums, const std::optional<at::Tensor>& bias) {
+  TORCH_CHECK(packed.size(1) * DEPTH == rounded(states.size(1), CHUNK), "the states do not fit the weight");
+  return mapped(states, Map{packed, scales, sums, bias}, states.size(1));
+}
+
+at::Tensor linear(const at::Tensor& states, const at::Tensor& weight, const at::Tensor& packed,
+                  const std::optional<at::Tensor>& bias) {
+  return mapped(states, Map{weight, packed, std::nullopt, bias}, weight.size(1));
 }
 
 at::Tensor in_rows(const at::Tensor& heads) { return heads.stride(3) == 1 ? heads : heads.contiguous(); }
@@ -54,7 +63,10 @@ at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at:
 
 TORCH_LIBRARY(regard, library) {
   library.def("int8_pack(Tensor codes) -> Tensor", &pack);
-  library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor", &linear);
+  library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor",
+              &int8_linear);
+  library.def("pack(Tensor weight) -> Tensor", &pack_plain);
+  library.def("linear(Tensor states, Tensor weight, Tensor packed, Tensor? bias) -> Tensor", &linear);
   library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
   define_stack(library);
 }

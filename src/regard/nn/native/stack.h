@@ -1,4 +1,4 @@
-// A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache, with int8 maps.
+// A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache.
 //
 // Shapes: states float32 [B, T, d_model], T tokens of each sentence in this step; keys [B, Hkv, slots, d_key] and
 // values [B, Hkv, slots, d_value] of each layer; allowed as in attend.h.
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "attend.h"
-#include "int8.h"
+#include "maps.h"
 
 namespace regard {
 
@@ -80,9 +80,11 @@ struct Stack : torch::CustomClassHolder {
         scale(static_cast<float>(scale)), eps(static_cast<float>(eps)), pre(pre), centered(centered), gated(gated),
         activation(std::move(activation)) {}
 
-  // Four tensors of each map (packed, scales, sums, bias), then two of each norm; those of cross-attention may lack.
+  // Four tensors of each map, then two of each norm; those of cross-attention may lack.
   void add(const std::vector<Maybe>& t) {
-    const auto map = [&](int64_t i) { return t[4 * i] ? Map{*t[4 * i], *t[4 * i + 1], *t[4 * i + 2], t[4 * i + 3]} : Map{}; };
+    const auto map = [&](int64_t i) {
+      return t[4 * i] ? Map{*t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]} : Map{};
+    };
     const auto norm = [&](int64_t i) { return Norm{t[24 + 2 * i], t[25 + 2 * i], eps, centered}; };
     layers.push_back({map(0), map(1), map(2), map(3), map(4), map(5), norm(0), norm(1), norm(2)});
   }
@@ -97,8 +99,10 @@ struct Stack : torch::CustomClassHolder {
     const Step step{keys, values, memory_keys, memory_values, Seen(allowed), Seen(memory_allowed), cosines, sines,
                     start, states.size(1), made.data_ptr<float>()};
     const int64_t sentences = states.size(0), threads = at::get_num_threads();
-    // Sentences enough for every thread: each goes its own way through all layers, and none waits for another.
-    const int64_t grain = sentences >= 2 * threads ? (sentences + threads - 1) / threads : sentences;
+    // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
+    // float32 weights: to read them once for each thread takes longer than the waiting.
+    const bool apart = layers[0].qkv.quantized() && sentences >= threads && sentences * step.length >= TILE * threads;
+    const int64_t grain = apart ? (sentences + threads - 1) / threads : sentences;
     at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
     return made;
   }

@@ -1,4 +1,4 @@
-"""A quantized stack's step of decoding by one call of C++, in place of some two hundred.
+"""A stack's step of decoding by one call of C++, in place of some two hundred of torch.
 
 Shapes: states [B, T, d_model].
 """
@@ -10,9 +10,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from regard.nn import feedforward, kernels
+from regard.nn import backend, feedforward, kernels, native
 from regard.nn.attention import Attention, AttentionContext
 from regard.nn.cache import Cache
+from regard.nn.linear import Linear, SplitLinear
 from regard.nn.norms import LayerNorm, RMSNorm
 from regard.nn.positions import Learned, NoPositions, Rotary, Sinusoidal
 from regard.nn.residual import Residual
@@ -21,6 +22,7 @@ from regard.nn.stack import Layer, Stack
 LONGEST = 8
 """Tokens of a sentence in one step up to which it is the faster way."""
 
+_MAPS = (Linear, SplitLinear)
 _ACTIVATIONS = {
     feedforward.relu: "relu",
     feedforward.gelu: "gelu",
@@ -40,6 +42,8 @@ class WholeStack:
         sizes = [width, attention.spec.num_heads, attention.spec.kv_heads]
         forward: Any = first.feed_forward.sublayer
         self.kv_heads, self.d_key, self.d_value = sizes[2], attention.d_key, attention.d_value
+        self._weights = [module.weight for module in stack.modules() if isinstance(module, _MAPS)]
+        self._places = [weight.data_ptr() for weight in self._weights]
         self._made = torch.classes.regard.Stack(
             [*sizes, attention.d_key, attention.d_value],
             attention.scale,
@@ -57,7 +61,9 @@ class WholeStack:
     def serves(self, states: Tensor) -> bool:
         """Whether it can make this step."""
         plain = states.dtype == torch.float32 and states.shape[1] <= LONGEST
-        return plain and not torch.is_grad_enabled() and not kernels.observed()
+        if not plain or torch.is_grad_enabled() or kernels.observed():
+            return False
+        return self._places == [weight.data_ptr() for weight in self._weights]
 
     def __call__(
         self,
@@ -89,6 +95,13 @@ class WholeStack:
         return cast(Tensor, made)
 
 
+def attach(model: nn.Module) -> None:
+    """Let the stacks of a model that only predicts decode by C++, where it is there."""
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.whole = whole_stack(module) if native.loaded() else None
+
+
 def whole_stack(stack: Stack) -> WholeStack | None:
     """The same stack in one call; None where it has a part that C++ does not know."""
     if isinstance(stack.positions, Rotary):
@@ -104,7 +117,7 @@ def _is_known(layer: Layer) -> bool:
     norms = all(type(one.norm) in (LayerNorm, RMSNorm) for one in residuals if one is not None)
     forward: Any = layer.feed_forward.sublayer
     kinds = (feedforward.FeedForward, feedforward.GatedFeedForward)
-    count = sum(getattr(module, "native", None) is not None for module in layer.modules())
+    count = sum(_map(module) is not None for module in layer.modules())
     return (
         norms
         and type(forward) in kinds
@@ -129,10 +142,22 @@ def _tensors(layer: Layer) -> list[Tensor | None]:
         norms[1] = layer.cross_attention.norm
     found: list[Tensor | None] = []
     for one in maps:
-        found += [None] * 4 if one is None else [*one.native, one.bias]
+        found += [None] * 4 if one is None else _map(one) or ()
     for norm in norms:
         found += [None] * 2 if norm is None else _norm(norm)
     return found
+
+
+def _map(module: nn.Module) -> list[Tensor | None] | None:
+    """A linear map as `Map` wants it; None where it is none, or one that does more."""
+    if type(module) in _MAPS:
+        weight, bias = cast(Any, module).weight, cast(Any, module).bias
+        plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
+        laid = backend.packed_for_few(weight)
+        kept = None if bias is None else bias.detach()
+        return [weight.detach(), laid, None, kept] if plain else None
+    quantized = getattr(module, "native", None)
+    return None if quantized is None else [*quantized, cast(Any, module).bias]
 
 
 def _norm(norm: nn.Module) -> list[Any]:

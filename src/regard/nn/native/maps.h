@@ -1,4 +1,4 @@
-// Products of 8-bit integers with few rows, where a call of oneDNN costs more than the product.
+// Linear maps of few rows; above all products of 8-bit integers, where a call of oneDNN costs more than they do.
 //
 // Shapes: states float32 [R, K]; codes int8 [N, K]; packed int8 [N / 64, K / 4, 4, 16, 4], zeros where N or
 // K, a multiple of 64, end earlier; scales float32 [N].
@@ -10,7 +10,10 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -164,31 +167,113 @@ inline at::Tensor pack(const at::Tensor& given) {
   return packed;
 }
 
-// A linear map with an int8 weight; sums are Σ codes of each output.
-struct Map {
-  at::Tensor packed, scales, sums;
-  std::optional<at::Tensor> bias;
+// The sums of R rows with 64 outputs' float32 weights [K, 64] → float32 [R, 64].
+template <int R>
+void multiply_plain(const float* states, int64_t stride, const float* weight, int64_t width, float* sums) {
+#ifdef __AVX512F__
+  __m512 total[R][BLOCKS];
+  for (int r = 0; r < R; ++r)
+    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < width; ++k, weight += GROUP) {
+    __m512 part[BLOCKS];
+    for (int b = 0; b < BLOCKS; ++b) {
+      _mm_prefetch(reinterpret_cast<const char*>(weight + b * LANES) + AHEAD, _MM_HINT_T0);
+      part[b] = _mm512_loadu_ps(weight + b * LANES);
+    }
+    for (int r = 0; r < R; ++r) {
+      const __m512 spread = _mm512_set1_ps(states[r * stride + k]);
+      for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_fmadd_ps(spread, part[b], total[r][b]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_ps(sums + r * GROUP + b * LANES, total[r][b]);
+#else
+  std::fill(sums, sums + R * GROUP, 0.0f);
+  for (int64_t k = 0; k < width; ++k, weight += GROUP)
+    for (int r = 0; r < R; ++r)
+      for (int64_t n = 0; n < GROUP; ++n) sums[r * GROUP + n] += states[r * stride + k] * weight[n];
+#endif
+}
 
-  int64_t outputs() const { return scales.size(0); }
+using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*);
+constexpr int64_t PLAIN_ROWS = 6;  // 24 sums in registers
+constexpr MultiplyPlain MULTIPLY_PLAIN[PLAIN_ROWS] = {multiply_plain<1>, multiply_plain<2>, multiply_plain<3>,
+                                                      multiply_plain<4>, multiply_plain<5>, multiply_plain<6>};
+
+// A float32 weight [N, K] in the order in which it is read, [N / 64, K, 64].
+inline at::Tensor pack_plain(const at::Tensor& given) {
+  const at::Tensor weight = given.contiguous();
+  const int64_t outputs = weight.size(0), width = weight.size(1), groups = rounded(outputs, GROUP) / GROUP;
+  at::Tensor packed = at::empty({groups, width, GROUP}, weight.options());
+  const float* from = weight.data_ptr<float>();
+  float* to = packed.data_ptr<float>();
+  at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g)
+      for (int64_t k = 0; k < width; ++k)
+        for (int64_t n = 0; n < GROUP; ++n)
+          to[(g * width + k) * GROUP + n] = g * GROUP + n < outputs ? from[(g * GROUP + n) * width + k] : 0.0f;
+  });
+  return packed;
+}
+
+// A linear map. With an int8 weight: its packed codes, their scales and the Σ codes of each output. With a float32
+// one: the weight, and the same packed, where it is.
+struct Map {
+  at::Tensor first;
+  std::optional<at::Tensor> second, sums, bias;
+
+  bool quantized() const { return first.scalar_type() == at::kChar; }
+  int64_t outputs() const { return quantized() ? second->size(0) : first.size(0); }
 
   // states [R, K] · weightᵀ + bias → made [R, N]
   void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
-    const int64_t depth = packed.size(1), stride = depth * DEPTH;
+    if (!quantized()) return second.has_value() ? packed(x, rows, width, made) : plain(x, rows, width, made);
+    const int64_t depth = first.size(1), stride = depth * DEPTH;
     const bool tiles = by_tiles(rows);
     std::vector<uint8_t> bytes(rounded(rows, tiles ? 2 * TILE : ROWS) * stride);
     std::vector<float> steps(rows);
     for (int64_t r = 0; r < rows; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
     const int64_t work = (tiles ? 1 : 8) * rows * stride * GROUP;
-    at::parallel_for(0, packed.size(0), std::max<int64_t>(1, 8 * ALONE / work), [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, first.size(0), std::max<int64_t>(1, 8 * ALONE / work), [&](int64_t begin, int64_t end) {
       groups(bytes.data(), steps.data(), rows, tiles, begin, end, made);
     });
   }
 
  private:
+  void plain(const float* x, int64_t rows, int64_t width, float* made) const {
+    const at::Tensor in = at::from_blob(const_cast<float*>(x), {rows, width}, at::kFloat);
+    at::Tensor out = at::from_blob(made, {rows, outputs()}, at::kFloat);
+    if (bias.has_value()) {
+      at::addmm_out(out, *bias, in, first.t());
+    } else {
+      at::mm_out(out, in, first.t());
+    }
+  }
+
+  void packed(const float* x, int64_t rows, int64_t width, float* made) const {
+    const float* weight = second->data_ptr<float>();
+    const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
+    const int64_t all = outputs(), work = rows * width * GROUP;
+    at::parallel_for(0, second->size(0), std::max<int64_t>(1, ALONE / 8 / work), [&](int64_t begin, int64_t end) {
+      alignas(64) float total[PLAIN_ROWS * GROUP];
+      for (int64_t g = begin; g < end; ++g) {
+        const int64_t from = g * GROUP, count = std::min(GROUP, all - from);
+        for (int64_t r = 0, left = rows; left > 0;) {
+          const int64_t tiles = (left + PLAIN_ROWS - 1) / PLAIN_ROWS, taken = (left + tiles - 1) / tiles;
+          MULTIPLY_PLAIN[taken - 1](x + r * width, width, weight + from * width, width, total);
+          for (int64_t i = 0; i < taken; ++i)
+            for (int64_t n = 0; n < count; ++n)
+              made[(r + i) * all + from + n] = total[i * GROUP + n] + (shift ? shift[from + n] : 0.0f);
+          r += taken, left -= taken;
+        }
+      }
+    });
+  }
+
   void groups(const uint8_t* bytes, const float* steps, int64_t rows, bool tiles, int64_t begin, int64_t end,
               float* made) const {
-    const int64_t depth = packed.size(1), stride = depth * DEPTH, most = tiles ? 2 * TILE : ROWS;
-    const int8_t* codes = packed.data_ptr<int8_t>();
+    const int64_t depth = first.size(1), stride = depth * DEPTH, most = tiles ? 2 * TILE : ROWS;
+    const int8_t* codes = first.data_ptr<int8_t>();
     alignas(64) int32_t total[2 * TILE * GROUP];
 #ifdef __AMX_INT8__
     static const Tiles wanted;
@@ -201,7 +286,8 @@ struct Map {
         if (tiles) multiply_tiles(bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
 #endif
         if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
-        for (int64_t i = 0; i < taken; ++i) finish(total + i * GROUP, steps[r + i], g * GROUP, made + (r + i) * outputs());
+        for (int64_t i = 0; i < taken; ++i)
+          finish(total + i * GROUP, steps[r + i], g * GROUP, made + (r + i) * outputs());
       }
     }
 #ifdef __AMX_INT8__
@@ -210,14 +296,14 @@ struct Map {
   }
 
   // Sums of a row as float32, with the scales and the bias.
-  void finish(const int32_t* total, float step, int64_t first, float* row) const {
-    const float* scale = scales.data_ptr<float>();
-    const int32_t* extra = sums.data_ptr<int32_t>();
+  void finish(const int32_t* total, float step, int64_t from, float* row) const {
+    const float* scale = second->data_ptr<float>();
+    const int32_t* extra = sums->data_ptr<int32_t>();
     const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
-    const int64_t count = std::min(GROUP, outputs() - first);
+    const int64_t count = std::min(GROUP, outputs() - from);
     for (int64_t n = 0; n < count; ++n) {
-      const float value = static_cast<float>(total[n] - 128 * extra[first + n]);
-      row[first + n] = value * scale[first + n] * step + (shift ? shift[first + n] : 0.0f);
+      const float value = static_cast<float>(total[n] - 128 * extra[from + n]);
+      row[from + n] = value * scale[from + n] * step + (shift ? shift[from + n] : 0.0f);
     }
   }
 };

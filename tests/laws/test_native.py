@@ -1,4 +1,4 @@
-"""Laws: products of 8-bit integers give nearly the same, in every family, by each way."""
+"""Laws: products of 8-bit integers give nearly the same, and C++ gives what the parts give."""
 
 import pytest
 import torch
@@ -7,6 +7,8 @@ from torch import nn
 from regard.nn import native
 from regard.nn.cache import CACHES
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.native import stack as native_stack
+from regard.nn.packing import pack
 from regard.nn.quantized import QuantizedLinear, quantize
 from regard.nn.stack import Stack
 
@@ -29,15 +31,16 @@ def test_a_quantized_model_answers_nearly_the_same(case):
     assert float(nn.functional.mse_loss(made, expected)) < NEAR**2 * float(expected.var())
 
 
+@pytest.mark.parametrize("how", [quantize, pack, native_stack.attach])
 @pytest.mark.parametrize("cache", sorted(CACHES))
 @pytest.mark.parametrize("width", [1, 3])
 @law("cache")
 @torch.no_grad()
-def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache):
+def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
     if not native.load():
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
-    quantize(model)
+    how(model)
     stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
     assert (stack.whole is None) == ("interleaved" in repr(case))
     made = list(steps(case, model, width, cache))
@@ -45,7 +48,8 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache):
     for one, other in zip(made, steps(case, model, width, cache), strict=True):
         error = (one - other).abs() / other.std()
         assert float(error.median()) < 1e-4
-        assert float(error.max()) < NEAR  # where a number falls to the other side of a half
+        # in int8 a number may fall to the other side of a half
+        assert float(error.max()) < (NEAR if how is quantize else 1e-4)
 
 
 def steps(case, model, width, cache):

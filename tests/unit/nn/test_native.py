@@ -1,0 +1,140 @@
+"""Operators in C++: the same numbers as torch's, and nothing lost where they cannot be."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from regard.nn import native
+from regard.nn.kernels.dense import dense
+from regard.nn.kernels.few import few
+from regard.nn.masks import MaskForm
+from regard.nn.quantized import QuantizedLinear, quantize_rows
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def there():
+    if not native.load():
+        pytest.skip("there is no compiler here")
+
+
+@pytest.mark.usefixtures("there")
+class TestNumbers:
+    @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 16, 31, 33, 70])
+    @pytest.mark.parametrize(("outputs", "width"), [(1, 1), (64, 64), (65, 63), (200, 130)])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_linear_maps(self, rows, outputs, width, bias):
+        torch.manual_seed(0)
+        states, weight = torch.randn(rows, width), torch.randn(outputs, width)
+        shift = torch.randn(outputs) if bias else None
+        packed = torch.ops.regard.pack(weight)
+        made = torch.ops.regard.linear(states, weight, packed, shift)
+        torch.testing.assert_close(made, F.linear(states, weight, shift), rtol=1e-4, atol=1e-4)
+        alone = torch.ops.regard.linear(states[-1:], weight, packed, shift)
+        assert torch.equal(alone[0], made[-1])
+
+    @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16, 31, 33, 70])
+    @pytest.mark.parametrize(("outputs", "width"), [(1, 1), (64, 64), (65, 63), (200, 130)])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_int8_maps_have_the_bits_of_exact_sums(self, rows, outputs, width, bias):
+        torch.manual_seed(0)
+        states, weight = torch.randn(rows, width), torch.randn(outputs, width)
+        states[0] = 0.0
+        made = QuantizedLinear(weight, torch.randn(outputs) if bias else None)
+        codes, scales = quantize_rows(states)
+        sums = (codes.double() @ made.codes.double().T).float()  # integers: exact
+        expected = sums * made.scales * scales
+        expected = expected if made.bias is None else expected + made.bias
+        torch.testing.assert_close(made(states), expected, rtol=1e-6, atol=1e-6)
+
+    @pytest.mark.parametrize("kv_heads", [1, 2, 6])
+    @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 17), (3, 40), (8, 33)])
+    @pytest.mark.parametrize("mask", ["none", "of the batch", "of all", "blind"])
+    def test_attention(self, kv_heads, queries, keys, mask):
+        torch.manual_seed(0)
+        query = torch.randn(4, queries, 6, 20).transpose(1, 2)
+        key = torch.randn(4, kv_heads, keys + 5, 20)[:, :, :keys]  # as of a cache with more room
+        value = torch.randn(4, keys, kv_heads, 7).transpose(1, 2)
+        table = None
+        if mask != "none":
+            table = torch.rand(1 if mask == "of all" else 4, 1, queries, keys) > 0.5
+            table[..., 0] = mask != "blind"
+        if mask == "blind":
+            table[1] = False
+        form = MaskForm("none" if table is None else "dense", queries, keys, query.device, table)
+        made = few(query, key, value, mask=form, scale=0.3)
+        expected = dense(query, key, value, mask=form, scale=0.3)
+        torch.testing.assert_close(made, expected, rtol=1e-5, atol=1e-5)
+        if mask == "blind":
+            assert not made[1].any()
+
+    def test_large_scores(self):
+        query, key = torch.full((1, 1, 1, 16), 1e3), torch.randn(1, 1, 40, 16)
+        form = MaskForm("none", 1, 40, query.device)
+        made = few(query, key, key, mask=form, scale=1.0)
+        expected = dense(query, key, key, mask=form, scale=1.0)
+        torch.testing.assert_close(made, expected)
+
+    def test_states_that_do_not_fit_are_refused(self):
+        weight = torch.randn(8, 100)
+        packed = torch.ops.regard.pack(weight)
+        with pytest.raises(RuntimeError, match="do not fit"):
+            torch.ops.regard.linear(torch.randn(2, 99), weight, packed, None)
+        made = QuantizedLinear(weight, None)
+        with pytest.raises(RuntimeError, match="do not fit"):
+            torch.ops.regard.int8_linear(torch.randn(2, 300), *made.native, None)
+
+
+SCRIPT = """
+import torch
+from regard.nn import native
+from regard.nn.quantized import QuantizedLinear
+torch.manual_seed(0)
+with torch.no_grad():
+    made = QuantizedLinear(torch.randn(9, 32), torch.randn(9))
+    print(native.load(), native.load(wait=False), made.native is None)
+    print(made(torch.randn(4, 32)).tolist())
+"""
+
+
+class TestWithout:
+    """Each in a process of its own: what is loaded stays."""
+
+    @staticmethod
+    def said(tmp_path, monkeypatch, **environment):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    def test_switched_off_or_without_a_compiler_the_numbers_are_the_same(
+        self, tmp_path, monkeypatch
+    ):
+        off = self.said(tmp_path, monkeypatch, REGARD_NATIVE="0")
+        none = self.said(tmp_path, monkeypatch, REGARD_NATIVE="1", CXX="no-such-compiler")
+        assert off == none
+        assert off[0] == "False False True"
+        torch.manual_seed(0)
+        made = QuantizedLinear(torch.randn(9, 32), torch.randn(9))
+        assert made(torch.randn(4, 32)).tolist() == pytest.approx(
+            [pytest.approx(row) for row in json.loads(off[1])]
+        )
+
+    def test_a_compiler_that_fails_is_asked_once(self, tmp_path, monkeypatch):
+        said = self.said(tmp_path, monkeypatch, CXX="false")
+        assert said[0] == "False False True"
+        (why,) = (tmp_path / "cache" / "regard" / "native").glob("*.failed.txt")
+        assert "false" in why.read_text()
+        assert self.said(tmp_path, monkeypatch, CXX="false") == said
