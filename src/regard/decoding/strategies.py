@@ -6,11 +6,15 @@ Shapes: R rows, V tokens of the vocabulary, n tokens so far.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from regard.decoding.spec import DecodingSpec
+from regard.nn import native
+
+Found = tuple[Tensor, Tensor]
 
 BLOCKS = 16  # rows are cut into so many pieces, whose maxima say where the top k can be
 BLOCKS_FROM = 1 << 17  # logits from which that is faster (measured: 10,000 to 32,000 columns)
@@ -165,6 +169,9 @@ def best_logprobs(logits: Tensor, k: int, barred: Tensor) -> tuple[Tensor, Tenso
         ``[R, k]`` log-probabilities, largest first, float32 at least, and ``[R, k]`` tokens.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if native.loaded() and logits.dtype == torch.float32 and logits.device.type == "cpu":
+        k = min(k, logits.shape[-1])
+        return cast(Found, torch.ops.regard.best_logprobs.default(logits, k, barred))
     held = logits.index_select(1, barred)
     logits.index_fill_(1, barred, float("-inf"))
     values, ids = best(logits, min(k, logits.shape[-1]))

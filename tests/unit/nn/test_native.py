@@ -84,6 +84,27 @@ class TestNumbers:
         expected = dense(query, key, key, mask=form, scale=1.0)
         torch.testing.assert_close(made, expected)
 
+    @pytest.mark.parametrize("k", [1, 3, 10])
+    @pytest.mark.parametrize("vocabulary", [10, 16, 37, 5000])
+    def test_the_best_tokens(self, k, vocabulary):
+        torch.manual_seed(0)
+        logits = torch.randn(7, vocabulary).mul_(5).round_()  # many are equal
+        barred = torch.tensor([4, 2])
+        values, tokens = torch.ops.regard.best_logprobs(logits.clone(), k, barred)
+        logprobs = logits.log_softmax(dim=-1)
+        logprobs[:, barred] = -torch.inf
+        ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
+        torch.testing.assert_close(values, ordered[:, :k], rtol=1e-5, atol=1e-5)
+        found = ordered[:, :k].isfinite()
+        assert torch.equal(tokens[found], order[:, :k][found])
+
+    def test_what_is_no_number_stays_none(self):
+        logits = torch.zeros(2, 40)
+        logits[1, 33] = torch.nan
+        values, _ = torch.ops.regard.best_logprobs(logits, 2, torch.tensor([0]))
+        assert values[0].isfinite().all()
+        assert values[1].isnan().all()
+
     def test_states_that_do_not_fit_are_refused(self):
         weight = torch.randn(8, 100)
         packed = torch.ops.regard.pack(weight)

@@ -4,6 +4,7 @@
 #include <torch/library.h>
 
 #include "attend.h"
+#include "best.h"
 #include "maps.h"
 #include "stack.h"
 
@@ -68,6 +69,7 @@ TORCH_LIBRARY(regard, library) {
   library.def("pack(Tensor weight) -> Tensor", &pack_plain);
   library.def("linear(Tensor states, Tensor weight, Tensor packed, Tensor? bias) -> Tensor", &linear);
   library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
+  library.def("best_logprobs(Tensor logits, int k, Tensor barred) -> (Tensor, Tensor)", &best_logprobs);
   define_stack(library);
 }
 
