@@ -22,6 +22,7 @@ from regard.interop.format import Format
 from regard.interop.settings import Settings
 from regard.interop.slots import empty, fill, matches
 from regard.nn.attention import AttentionSpec
+from regard.nn.norms import NormSpec
 from regard.recipe.layers import flatten
 from regard.registry import Family
 from regard.spec import KindSpec, build, resolve
@@ -178,6 +179,8 @@ def _spelled_out(family: Family, config: Any) -> dict[str, Any]:
             part = dataclasses.replace(
                 part, d_key=d_key, d_value=d_value, num_kv_heads=part.kv_heads
             )
+        if isinstance(part, NormSpec) and part.kind == "rmsnorm":
+            part = dataclasses.replace(part, bias=None)  # it never has one
         if dataclasses.is_dataclass(part):
             return {one.name: spell(getattr(part, one.name)) for one in dataclasses.fields(part)}
         return part

@@ -28,27 +28,29 @@ class QuantizedLinear(nn.Module):
     """states · weightᵀ + bias with an int8 weight, in the place of a finished linear map.
 
     Attributes:
-        codes: int8 [out_features, in_features].
         scales: float32 [out_features]; the weight is codes · scales.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
         codes, scales = quantize_rows(weight.detach().float())
-        self.codes: Tensor
         self.scales: Tensor
         self.bias: Tensor | None
-        self.register_buffer("codes", codes)
         self.register_buffer("scales", scales[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach().float())
         by = _Native if native.load() else _Calls
-        self._product: _Native | _Calls = by(self.codes, self.scales)
+        self._product: _Native | _Calls = by(codes, self.scales)
 
     @property
     def native(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """What C++ multiplies by: packed codes, scales and sums; None where it does not."""
         made = self._product
         return (made.packed, made.scales, made.sums) if isinstance(made, _Native) else None
+
+    @property
+    def codes(self) -> Tensor:
+        """int8 [out_features, in_features]."""
+        return self._product.codes
 
     @property
     def weight(self) -> Tensor:
@@ -79,8 +81,8 @@ class _Native:
     """The product by the operator in C++."""
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
-        self.scales = scales
-        self.packed = torch.ops.regard.int8_pack(codes)
+        self.shape, self.scales = codes.shape, scales
+        self.packed: Tensor = torch.ops.regard.int8_pack(codes)  # [N / 64, K / 4, 4, 16, 4]
         self.sums = codes.sum(dim=1, dtype=torch.int32)
         self.call = torch.ops.regard.int8_linear.default
 
@@ -88,11 +90,20 @@ class _Native:
         """[N, in_features] → [N, out_features]."""
         return cast(Tensor, self.call(rows, self.packed, self.scales, self.sums, bias))
 
+    @property
+    def codes(self) -> Tensor:
+        """Out of the order in which they are read: kept once, they take a quarter of float32."""
+        outputs, width = self.shape
+        groups, depth = self.packed.shape[:2]
+        rows = self.packed.permute(0, 2, 3, 1, 4).reshape(groups * 64, depth * 4)
+        return rows[:outputs, :width]
+
 
 class _Calls:
     """The same by oneDNN and a few calls of torch."""
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
+        self.codes = codes
         self.weight = backend.Int8Weight(codes, scales)
 
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:

@@ -71,6 +71,11 @@ class TestProducts:
             for place in range(5):
                 assert torch.equal(made(STATES[sentence, place][None])[0], whole[sentence, place])
 
+    def test_the_codes_are_kept_once(self, bias):
+        weight, shift = _weights(bias)
+        codes, _ = quantize_rows(weight.detach())
+        assert torch.equal(QuantizedLinear(weight, shift).codes, codes)
+
     def test_slices(self, bias):
         plain = SplitLinear(48, {"queries": 12, "keys": 4}, bias=bias)
         queries, keys = QuantizedSplitLinear(plain)(STATES)

@@ -115,6 +115,16 @@ _SIZES = (
 )
 
 
+_GATED = {"nano-cpu": 344, "nano": 1024}
+"""Widths of a gated feed-forward network that has as many weights as the preset's plain one."""
+
+_LLAMA = """\
+positions = "rotary"         # these make it a Llama, which `regard export hf` can write
+layer.norm.kind = "rmsnorm"
+layer.feed_forward = { kind = "gated", activation = "silu", d_ff = $d_ff }
+"""
+
+
 def choose(train: Measured) -> Mapping[str, Any]:
     """Tokenizer, model and horizon for so much text."""
     vocab, a_token, preset, block, dropout, peak, blocks, epochs, most = row_for(
@@ -133,6 +143,7 @@ def choose(train: Measured) -> Mapping[str, Any]:
         "kind": kind,
         "vocab": "" if vocab is None else f"vocab_size = {vocab}\n",
         "preset": preset,
+        "style": Template(_LLAMA).substitute(d_ff=_GATED[preset]) if preset in _GATED else "",
         "block": block,
         "dropout": dropout,
         "peak": peak,
@@ -161,6 +172,7 @@ kind = "$kind"               # chars and bytes suit little text, bpe much
 $vocab
 [model]
 preset = "$preset"           # nano-cpu, nano, gpt2, gpt2-medium … or in Llama's style stories15m
+${style}\
 max_positions = $block       # tokens that the model reads, and of a block that it learns from
 embedding.dropout = $dropout  # less text wants more dropout
 layer.dropout = $dropout
