@@ -35,10 +35,15 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# BATCHES=FILE also times training, on batches of ids such as the peers' scripts use.
+# PEERS=DIR (the peers' harness) and PEERS_PYTHON (that has them) time both in turn and write
+# benchmarks/RESULTS.md; BATCHES=FILE also times training, on batches of ids such as theirs.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/speed/decode.py
+ifdef PEERS
+	PYTHONPATH=. $(BIN)/python -m benchmarks.speed.beside --peers $(PEERS) --python $(or $(PEERS_PYTHON),$(BIN)/python)
+else
+	for precision in float32 bfloat16 int8; do $(BIN)/python benchmarks/speed/decode.py --precision $$precision; done
 	$(if $(BATCHES),$(BIN)/python benchmarks/speed/train.py --batches $(BATCHES))
+endif
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

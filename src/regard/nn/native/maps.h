@@ -232,7 +232,9 @@ struct Map {
     const bool tiles = by_tiles(rows);
     std::vector<uint8_t> bytes(rounded(rows, tiles ? 2 * TILE : ROWS) * stride);
     std::vector<float> steps(rows);
-    for (int64_t r = 0; r < rows; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
+    at::parallel_for(0, rows, std::max<int64_t>(1, (1 << 15) / stride), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
+    });
     const int64_t work = (tiles ? 1 : 8) * rows * stride * GROUP;
     at::parallel_for(0, first.size(0), std::max<int64_t>(1, 8 * ALONE / work), [&](int64_t begin, int64_t end) {
       groups(bytes.data(), steps.data(), rows, tiles, begin, end, made);
