@@ -64,6 +64,14 @@ JOBS = {
         ("generate.py", "--precision", "int8"),
         "GPT-2 (124M) generation, regard in int8",
     ),
+    **{
+        f"encode-{precision}": Job(
+            ("encode", "--peer", "bert,bert-bf16,onnxruntime,onnxruntime-int8"),
+            ("encode.py", "--precision", precision),
+            f"BERT-base states, rows of 128, regard in {precision}",
+        )
+        for precision in ("bfloat16", "int8")
+    },
 }
 
 

@@ -24,7 +24,9 @@ def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str
         InputError: the run is for another task.
     """
     from regard.load import load
+    from regard.nn import backend
 
+    backend.keep_heap()  # the process is ours
     found = load(run, precision=precision, device=device, checkpoint=checkpoint)
     if not hasattr(found, verb):
         raise InputError(
