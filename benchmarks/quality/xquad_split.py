@@ -25,13 +25,20 @@ def main() -> None:
     parser.add_argument("file", type=Path)
     parser.add_argument("directory", type=Path)
     given = parser.parse_args()
-    articles = json.loads("\n".join(read_lines(given.file)))["data"]
+    for name, count in split(given.file, given.directory).items():
+        print(f"{given.directory / name}.json: {count} questions")
+
+
+def split(file: Path, directory: Path) -> dict[str, int]:
+    """Write the three files; how many questions each has."""
+    articles = json.loads("\n".join(read_lines(file)))["data"]
+    counts = {}
     for name, part in PARTS.items():
         data = articles[part]
-        count = sum(len(text["qas"]) for article in data for text in article["paragraphs"])
-        path = given.directory / f"{name}.json"
+        counts[name] = sum(len(text["qas"]) for one in data for text in one["paragraphs"])
+        path = directory / f"{name}.json"
         path.write_text(json.dumps({"data": data}, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"{path}: {len(data)} articles, {count} questions")
+    return counts
 
 
 if __name__ == "__main__":

@@ -77,6 +77,14 @@ class TestStart:
         assert said[1] == "new, drawn at random: none"
         assert said[2].removeprefix("not used of that run: ").split(", ") == new
 
+    def test_a_recipe_in_python_that_leaves_the_tokenizer_out(self, run):
+        told = Recipe.load("tiny.toml").settings()
+        told = {key: told[key] for key in ("task", "data", "training", "evaluation")}
+        recipe = Recipe.from_settings({**told, "model": {"start_from": "run"}})
+        made = workflow.train(recipe, {"training.max_steps": 1}, run="next")
+        here, there = ((path / "tokenizer.json").read_bytes() for path in (made.path, run))
+        assert here == there
+
     @pytest.mark.parametrize("overrides", [{"d_model": 16}, {"layer.feed_forward.d_ff": 24}])
     def test_other_shapes_are_refused_untouched(self, run, overrides):
         model = self.model(run, **overrides)

@@ -120,8 +120,9 @@ class Recipe(RecipeModel):
         return made
 
     def override(self, overrides: Overrides) -> Self:
-        """This recipe with some settings changed."""
-        return self.replaced(self.settings(), overrides)
+        """This recipe with some settings changed; what it did not say stays unsaid."""
+        said = self.model_dump(exclude_none=True, exclude_unset=True)
+        return self.replaced(said, overrides)
 
     def replaced(self, settings: Mapping[str, Any], overrides: Overrides | None = None) -> Self:
         """Other settings in this recipe's place: errors name its file."""
