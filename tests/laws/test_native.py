@@ -42,9 +42,9 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
     model = case.model(torch.float32)
     how(model)
     stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
-    assert (stack.whole is None) == ("interleaved" in repr(case))
+    assert (stack.fused_step is None) == ("interleaved" in repr(case))
     made = list(steps(case, model, width, cache))
-    stack.whole = None
+    stack.fused_step = None
     for one, other in zip(made, steps(case, model, width, cache), strict=True):
         error = (one - other).abs() / other.std()
         assert float(error.median()) < 1e-4

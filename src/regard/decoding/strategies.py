@@ -169,7 +169,8 @@ def best_logprobs(logits: Tensor, k: int, barred: Tensor) -> tuple[Tensor, Tenso
         ``[R, k]`` log-probabilities, largest first, float32 at least, and ``[R, k]`` tokens.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if native.loaded() and logits.dtype == torch.float32 and logits.device.type == "cpu":
+    plain = logits.dtype == torch.float32 and logits.device.type == "cpu"
+    if native.loaded() and plain and logits.is_contiguous():
         k = min(k, logits.shape[-1])
         return cast(Found, torch.ops.regard.best_logprobs.default(logits, k, barred))
     held = logits.index_select(1, barred)

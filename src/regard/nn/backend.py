@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from regard.nn import native
+from regard.nn.processor import processor
 
 LARGE = 2**20
 """Numbers in a bfloat16 weight from which oneDNN's own call saves more than it costs."""
@@ -25,7 +25,7 @@ MANY = 256
 """Rows for which MKL is asked to lay a weight out: what suits many is as fast for few, while what
 suits few is up to twice as slow for more; with two threads so is what suits 512."""
 
-FEW = 128
+FEW_ROWS = 128
 """Rows up to which our own product in C++ is the faster one."""
 
 FINEST = 16
@@ -135,18 +135,6 @@ def vendor() -> str:
     return processor().get("vendor_id", "")
 
 
-@cache
-def processor() -> dict[str, str]:
-    """What Linux says of the first processor, e.g. ``model name``; nothing on other systems."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    first = text.split("\n\n", 1)[0]
-    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
 class _PackedWeight:
     """A weight laid out for products of few rows: our own in C++, MKL's or oneDNN's.
 
@@ -170,9 +158,9 @@ class _PackedWeight:
         """Whether the weight is still the same, and the product with these states pays."""
         if self.stamp != _stamp(weight) or torch.is_autocast_enabled("cpu"):
             return False
-        rows = states.numel() // states.shape[-1]
+        rows = states.shape[:-1].numel()
         if self.native:
-            return rows <= FEW
+            return rows <= FEW_ROWS
         # oneDNN's product of a single row is slower in float32 than that with the weight as it is
         return self.by_mkl or states.dtype != torch.float32 or rows > 1
 
@@ -180,7 +168,7 @@ class _PackedWeight:
         if self.native:
             rows = states.reshape(-1, states.shape[-1])
             made = torch.ops.regard.linear.default(rows, self.plain, self.packed, bias)
-            return cast(Tensor, made).view(*states.shape[:-1], -1)
+            return cast(Tensor, made).view(*states.shape[:-1], len(self.plain))
         if not self.by_mkl:
             return _product(states, self.packed, bias)
         count = states.numel() // states.shape[-1]

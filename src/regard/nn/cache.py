@@ -80,6 +80,7 @@ class Cache(ABC):
         slots: how many slots are filled; the first query of a step has this slot.
         length: tokens that each hypothesis has so far.
         positions: [1, slots], of the keys that are held, those of the open step included.
+        fused: whether a stack makes its steps by one call; None where nobody asked yet.
     """
 
     def __init__(self, num_layers: int, sentences: int, width: int) -> None:
@@ -89,6 +90,7 @@ class Cache(ABC):
         self.slots = 0
         self.length = 0
         self.positions: Tensor | None = None
+        self.fused: bool | None = None
 
     def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""

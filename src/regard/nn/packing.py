@@ -14,6 +14,7 @@ from regard.nn import backend
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.native.stack import attach
+from regard.nn.stack import Stack
 
 
 def pack(model: nn.Module) -> list[Tensor]:
@@ -38,10 +39,13 @@ def pack(model: nn.Module) -> list[Tensor]:
 @contextmanager
 def packed(model: nn.Module) -> Iterator[None]:
     """Pack the weights for a while; those packed already stay so."""
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    before = [stack.fused_step for stack in stacks]
     weights = pack(model)
     try:
         yield
     finally:
         for weight in weights:
             backend.unpack(weight)
-        attach(model)
+        for stack, fused_step in zip(stacks, before, strict=True):
+            stack.fused_step = fused_step

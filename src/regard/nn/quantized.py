@@ -10,7 +10,7 @@ The operator in C++ and the calls of oneDNN give the same bits.
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class QuantizedLinear(nn.Module):
 
     Attributes:
         scales: float32 [out_features]; the weight is codes · scales.
+        bias: float32 [out_features], or None.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -61,7 +62,10 @@ class QuantizedLinear(nn.Module):
         """[..., in_features] → [..., out_features], in the dtype of the states."""
         rows = states.reshape(-1, states.shape[-1]).float()
         made = self._product(rows, self.bias)  # [N, out_features]
-        return made.to(states.dtype).view(*states.shape[:-1], -1)
+        return made.to(states.dtype).view(*states.shape[:-1], len(self.scales))
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        raise RuntimeError("an int8 model takes no other weights: load them before it is quantized")
 
 
 class QuantizedSplitLinear(QuantizedLinear):
@@ -84,11 +88,11 @@ class _Native:
         self.shape, self.scales = codes.shape, scales
         self.packed: Tensor = torch.ops.regard.int8_pack(codes)  # [N / 64, K / 4, 4, 16, 4]
         self.sums = codes.sum(dim=1, dtype=torch.int32)
-        self.call = torch.ops.regard.int8_linear.default
 
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """[N, in_features] → [N, out_features]."""
-        return cast(Tensor, self.call(rows, self.packed, self.scales, self.sums, bias))
+        by = torch.ops.regard.int8_linear.default
+        return cast(Tensor, by(rows, self.packed, self.scales, self.sums, bias))
 
     @property
     def codes(self) -> Tensor:

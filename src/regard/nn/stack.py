@@ -6,7 +6,7 @@ Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,10 +72,10 @@ class Memory:
     positions: Tensor | None = None
 
 
-class Whole(Protocol):
+class FusedStep(Protocol):
     """The layers of a stack, and its last norm, as one."""
 
-    def serves(self, states: Tensor) -> bool:
+    def serves(self, states: Tensor, cache: Cache) -> bool:
         """Whether it can make a step of these states [B, T, d_model]."""
         ...
 
@@ -134,7 +134,8 @@ class Stack(nn.Module):
     Attributes:
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping its
             inner states.
-        whole: does all layers of a step of decoding at once, where it serves.
+        fused_step: does all layers of a step of decoding at once, where it serves; a copy of the
+            stack has none.
     """
 
     def __init__(
@@ -165,7 +166,7 @@ class Stack(nn.Module):
         self.rule = Full() if mask is None else mask
         self.max_positions = max_positions
         self.gradient_checkpointing = False
-        self.whole: Whole | None = None
+        self.fused_step: FusedStep | None = None
 
     def forward(
         self,
@@ -208,8 +209,9 @@ class Stack(nn.Module):
             states = context.rows.pack(states)  # [1, N, d_model]
             positions = context.rows.pack_positions(positions)
         states = self.dropout(states)
-        if cache is not None and self.whole is not None and self.whole.serves(states):
-            return self.whole(states, context, over, cache)
+        fused_step = None if cache is None else self.fused_step
+        if cache is not None and fused_step is not None and fused_step.serves(states, cache):
+            return fused_step(states, context, over, cache)
         remembered = self._remembered(memory, over)
         for index, layer in enumerate(self.layers):
             if index > 0:
@@ -227,6 +229,9 @@ class Stack(nn.Module):
                 states = layer(*inputs)
         states = states if self.norm is None else cast(Tensor, self.norm(states))
         return states if context.rows is None else context.rows.restore(states)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "fused_step": None}
 
     def _context(
         self, states: Tensor, mask: Rule, positions: Tensor, cache: Cache | None

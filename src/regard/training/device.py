@@ -12,6 +12,7 @@ import torch
 
 from regard.errors import RegardError
 from regard.nn import backend
+from regard.nn.processor import processor
 from regard.training.settings import PrecisionName, TrainingSettings
 
 
@@ -75,7 +76,7 @@ def machine() -> dict[str, Any]:
     """What this machine and its software are."""
     return {
         "machine": f"{platform.system()} {platform.machine()}",
-        "processor": backend.processor().get("model name") or platform.processor(),
+        "processor": processor().get("model name") or platform.processor(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "regard": importlib.metadata.version("regard"),

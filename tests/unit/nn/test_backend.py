@@ -3,12 +3,14 @@
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from regard.nn import backend
+from regard.nn import processor as processor_module
 
 onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN here")
 
@@ -87,18 +89,19 @@ def test_where_onednn_is_called(monkeypatch, vendor, dtype, size, native, pays):
 def test_the_processor_where_the_system_does_not_say(monkeypatch):
     for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
         asked.cache_clear()
-    monkeypatch.setattr(backend.Path, "read_text", lambda *a, **k: (_ for _ in ()).throw(OSError()))
+    monkeypatch.setattr(processor_module, "Path", lambda name: Path("/nowhere"))
     assert backend.vendor() == ""
     assert backend.has_bfloat16() is False
     for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
         asked.cache_clear()
 
 
-def test_the_processor(monkeypatch):
+def test_the_processor(monkeypatch, tmp_path):
     text = (
         "processor\t: 0\nvendor_id\t: Maker\nflags\t\t: sse avx\n\nprocessor : 1\nvendor_id : B\n"
     )
-    monkeypatch.setattr(backend.Path, "read_text", lambda *a, **k: text)
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.setattr(processor_module, "Path", lambda name: tmp_path / "cpuinfo")
     backend.processor.cache_clear()
     found = backend.processor()
     backend.processor.cache_clear()

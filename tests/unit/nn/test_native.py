@@ -77,6 +77,42 @@ class TestNumbers:
         if mask == "blind":
             assert not made[1].any()
 
+    def test_numbers_that_are_none_are_not_hidden(self):
+        states = torch.zeros(3, 40)
+        states[1, 3] = torch.nan
+        made = QuantizedLinear(torch.randn(5, 40), None)(states)
+        assert made.isnan().tolist() == [[False] * 5, [True] * 5, [False] * 5]
+        for place in (0, 19):
+            key = torch.randn(1, 1, 20, 16)
+            key[..., place, 0] = torch.nan
+            form = MaskForm("none", 1, 20, key.device)
+            assert few(torch.ones(1, 1, 1, 16), key, key, mask=form, scale=1.0).isnan().any()
+
+    def test_no_rows(self):
+        weight = torch.randn(8, 100)
+        packed = torch.ops.regard.pack(weight)
+        assert torch.ops.regard.linear(torch.empty(0, 100), weight, packed, None).shape == (0, 8)
+        assert QuantizedLinear(weight, None)(torch.empty(2, 0, 100)).shape == (2, 0, 8)
+        never = torch.tensor([], dtype=torch.long)
+        assert torch.ops.regard.best_logprobs(torch.empty(0, 9), 2, never)[0].shape == (0, 2)
+
+    def test_queries_that_share_keys_go_by_torch(self):
+        query, key = torch.randn(4, 1, 1, 16), torch.randn(1, 1, 9, 16)
+        form = MaskForm("none", 1, 9, query.device)
+        made = few(query, key, key, mask=form, scale=1.0)
+        torch.testing.assert_close(made, dense(query, key, key, mask=form, scale=1.0))
+        with pytest.raises(RuntimeError, match="do not fit each other"):
+            torch.ops.regard.attend(query, key, key, None, 1.0)
+
+    def test_a_compiler_that_reads_along_sees_torch_alone(self):
+        def both(query, key):
+            form = MaskForm("none", 1, 9, query.device)
+            return few(query, key, key, mask=form, scale=1.0)
+
+        query, key = torch.randn(2, 1, 1, 16), torch.randn(2, 1, 9, 16)
+        made = torch.compile(both, backend="eager", fullgraph=True)(query, key)
+        torch.testing.assert_close(made, both(query, key))
+
     def test_large_scores(self):
         query, key = torch.full((1, 1, 1, 16), 1e3), torch.randn(1, 1, 40, 16)
         form = MaskForm("none", 1, 40, query.device)
@@ -152,6 +188,26 @@ class TestWithout:
         assert made(torch.randn(4, 32)).tolist() == pytest.approx(
             [pytest.approx(row) for row in json.loads(off[1])]
         )
+
+    def test_nothing_of_the_working_directory_runs(self, tmp_path, monkeypatch):
+        (tmp_path / "hashlib.py").write_text("open('ran', 'w')")
+        (tmp_path / "torch.py").write_text("open('ran', 'w')")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+        code = "import sys; sys.path.remove(''); from regard.nn import native; print(native.load())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout in ("True\n", "False\n"), done.stderr
+        assert not (tmp_path / "ran").exists()
+
+    def test_threads_that_ask_at_once(self, tmp_path, monkeypatch):
+        code = (
+            "import threading\nfrom regard.nn import native\nfound = []\n"
+            "ask = lambda: found.append(native.load())\n"
+            "ts = [threading.Thread(target=ask) for _ in range(4)]\n"
+            "[t.start() for t in ts]; [t.join() for t in ts]; print(len(set(found)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "1\n", done.stderr
 
     def test_a_compiler_that_fails_is_asked_once(self, tmp_path, monkeypatch):
         said = self.said(tmp_path, monkeypatch, CXX="false")

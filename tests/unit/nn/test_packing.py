@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regard.models.transformer import Transformer, TransformerConfig
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.nn.linear import Linear
 from regard.nn.packing import pack, packed
 
@@ -20,13 +20,16 @@ def tiny() -> Transformer:
     return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
 
 
-@pytest.fixture(params=[True, False], ids=["mkl", "onednn"])
-def by_mkl(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both libraries that pack, whatever the processor."""
-    if request.param and not torch.backends.mkl.is_available():
+@pytest.fixture(params=["native", "mkl", "onednn"])
+def by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the three that pack, whatever the processor."""
+    if request.param == "mkl" and not torch.backends.mkl.is_available():
         pytest.skip("this torch has no MKL")
-    monkeypatch.setattr(backend, "_mkl_pays", lambda: request.param)
-    return bool(request.param)
+    if request.param == "native" and not native.load():
+        pytest.skip("there is no compiler here")
+    monkeypatch.setattr(native, "loaded", lambda: request.param == "native")
+    monkeypatch.setattr(backend, "_mkl_pays", lambda: request.param == "mkl")
+    return str(request.param)
 
 
 def logits(model: Transformer) -> Tensor:
@@ -37,12 +40,13 @@ def logits(model: Transformer) -> Tensor:
 @needs_packing
 @pytest.mark.parametrize("rows", [1, 2, 7, 64])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_packed_product_is_the_product(rows: int, bias: bool, by_mkl: bool) -> None:
+def test_a_packed_product_is_the_product(rows: int, bias: bool, by: str) -> None:
     layer = Linear(48, 80, bias=bias)
     states = torch.randn(rows, 48)
     plain = layer(states)
     assert backend.pack(layer.weight)
-    assert layer.weight.packed.by_mkl == by_mkl
+    assert layer.weight.packed.by_mkl == (by == "mkl")
+    assert layer.weight.packed.native == (by == "native")
     with torch.no_grad():
         torch.testing.assert_close(layer(states), plain, rtol=1e-5, atol=1e-5)
         deep = layer(states.view(rows, 1, 1, 48).transpose(0, 1))
@@ -50,7 +54,7 @@ def test_a_packed_product_is_the_product(rows: int, bias: bool, by_mkl: bool) ->
 
 
 @needs_packing
-def test_a_packed_model_gives_the_same_and_gradients_pass_it_by(by_mkl: bool) -> None:
+def test_a_packed_model_gives_the_same_and_gradients_pass_it_by(by: str) -> None:
     model = tiny()
     plain = logits(model)
     with packed(model), torch.no_grad():
@@ -62,7 +66,7 @@ def test_a_packed_model_gives_the_same_and_gradients_pass_it_by(by_mkl: bool) ->
 
 
 @needs_packing
-def test_a_changed_weight_is_not_stale(by_mkl: bool) -> None:
+def test_a_changed_weight_is_not_stale(by: str) -> None:
     layer = Linear(16, 16)
     states = torch.randn(3, 16)
     backend.pack(layer.weight)

@@ -119,6 +119,11 @@ def switch_off(module: nn.Module, heads: Sequence[int]) -> Iterator[None]:
         _silent.remove(entry)
 
 
+def forced() -> bool:
+    """Whether `use` names the kernel."""
+    return bool(_forced)
+
+
 def observed() -> bool:
     """Whether somebody watches or silences heads."""
     return bool(_watchers or _silent)

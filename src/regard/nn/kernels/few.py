@@ -1,4 +1,4 @@
-"""Attention of few queries, by an operator in C++ where that is loaded; else as `fused`.
+"""Attention of few queries, as in a step of decoding, by C++ where it is loaded; else as `fused`.
 
 Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value].
 """
@@ -25,12 +25,13 @@ def few(
     dropout: float = 0.0,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """One pass over the keys for each query; see `regard.nn.kernels.Kernel`."""
+    """Scores, softmax and mix of one query after the other; see `regard.nn.kernels.Kernel`."""
     plain = query.dtype == torch.float32 and query.device.type == "cpu" and bias is None
-    if not plain or dropout > 0.0 or torch.is_grad_enabled() or not native.loaded():
+    alike = len(query) == len(key) and not torch.is_grad_enabled() and dropout == 0.0
+    if not (plain and alike and native.loaded()) or torch.compiler.is_compiling():
         return fused(query, key, value, mask=mask, scale=scale, dropout=dropout, bias=bias)
     allowed = mask.allowed
-    if allowed is not None and allowed.dim() < 4:
+    if allowed is not None and allowed.dim() == 2:  # the causal form
         allowed = allowed[None, None]
     mixed = torch.ops.regard.attend.default(query, key, value, allowed, scale)
     return cast(Tensor, mixed).transpose(1, 2)  # [B, H, Tq, d_value]

@@ -1,35 +1,33 @@
 """Operators in C++ for work so small that calling torch's own costs more than it does.
 
-They are built once for a machine and a torch, where there is a compiler; everything works without
-them, in more and slower calls. The environment variable ``REGARD_NATIVE=0`` leaves them out.
+They are built once for a machine and a torch, on Linux where there are a compiler, ninja and a
+processor with AVX-512 (VNNI); everything works without them, in more and slower calls. The
+environment variable ``REGARD_NATIVE=0`` leaves them out.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import logging
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from pathlib import Path
 
 import torch
 
-_SOURCES = sorted(Path(__file__).parent.glob("*.cpp"))
-_FLAGS = ["-O3", "-march=native", "-fopenmp"]
-"""Of the compiler alone: the functions of OpenMP are those that torch itself brings along."""
+from regard.nn.processor import processor
+
+_HERE = Path(__file__).parent
+_NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
+_STALE = 600.0  # seconds after which a build that has not ended is taken for dead
+_AGAIN = 86_400.0  # seconds after which one that failed is tried again
 
 log = logging.getLogger(__name__)
-
-
-STALE = 600.0
-"""Seconds after which a build that has not ended is taken for dead."""
-
+_lock = threading.Lock()
 _loaded = False
 _builders: list[subprocess.Popen[bytes]] = []
 
@@ -50,87 +48,71 @@ def load(*, wait: bool = True) -> bool:
         Whether they are there.
     """
     global _loaded
-    if _loaded or os.environ.get("REGARD_NATIVE") == "0":
+    with _lock:
+        if not _loaded and os.environ.get("REGARD_NATIVE") != "0":
+            try:
+                _loaded = _found(wait=wait)
+            except OSError as error:  # no room, nowhere to write: all the same
+                log.info("no operators in C++: %s", error)
         return _loaded
-    try:
-        place = _place()
-        if place.exists():
-            torch.ops.load_library(place)  # type: ignore[no-untyped-call]
-        elif not _can_build(place):
-            return False
-        elif wait:
-            _build(place)
-        else:
-            _build_meanwhile(place)
-            return False
-    except Exception as error:  # no room, another torch: all the same
-        log.info("no operators in C++: %s", error)
+
+
+def _found(*, wait: bool) -> bool:
+    if not set(processor().get("flags", "").split()) >= _NEEDED:
         return False
-    _loaded = True
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    compiler = shutil.which(os.environ.get("CXX", "c++"), path=path)
+    place = _place(compiler)
+    if not place.exists() and compiler and shutil.which("ninja", path=path):
+        _build(place, {**os.environ, "PATH": path}, wait=wait)
+    if not place.exists():
+        return False
+    try:
+        torch.ops.load_library(place)  # type: ignore[no-untyped-call]
+    except OSError:  # cut short, or of another torch
+        place.unlink()
+        raise
     return True
 
 
-def _place() -> Path:
-    """Where they are kept; another file for each source, torch and kind of processor."""
-    from regard.nn.backend import processor
-
-    machine = processor()
-    files = [*_SOURCES, *sorted(_SOURCES[0].parent.glob("*.h"))]
-    what = [file.read_text(encoding="utf-8") for file in files]
-    what += [*_FLAGS, torch.__version__]
-    what += [machine.get("model name", ""), machine.get("flags", "")]
+def _place(compiler: str | None) -> Path:
+    """Where they are kept: another file for each source, torch, compiler and processor."""
+    sources = sorted([*_HERE.glob("*.cpp"), *_HERE.glob("*.h"), *_HERE.glob("build.py")])
+    what = [source.read_text(encoding="utf-8") for source in sources]
+    what += [torch.__version__, compiler or ""]
+    what += [processor().get(key, "") for key in ("model name", "flags")]
     key = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "regard" / "native" / f"regard-{key}.so"
 
 
-def _can_build(place: Path) -> bool:
-    """Whether there is a compiler, and it did not fail before."""
-    compiler = os.environ.get("CXX", "c++")
-    return all(map(shutil.which, (compiler, "ninja"))) and not _failure(place).exists()
-
-
-def _failure(place: Path) -> Path:
-    """Where it is written why a build failed."""
-    return place.with_suffix(".failed.txt")
-
-
-def _build_meanwhile(place: Path) -> None:
-    """In a process that outlives this one; one at a time."""
-    mark = place.with_suffix(".building")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if mark.exists() and time.time() - mark.stat().st_mtime < STALE:
+def _build(place: Path, environment: dict[str, str], *, wait: bool) -> None:
+    """Build in a process of its own, at low priority where nobody waits for it."""
+    failure, mark = place.with_suffix(".failed.txt"), place.with_suffix(".building")
+    if _younger(failure, _AGAIN) or (not wait and (_younger(mark, _STALE) or "CI" in environment)):
         return
-    mark.touch()
-    command = [sys.executable, "-m", __name__]
-    nowhere = subprocess.DEVNULL
-    _builders.append(
-        subprocess.Popen(
-            command, stdin=nowhere, stdout=nowhere, stderr=nowhere, start_new_session=True
-        )
-    )
-
-
-def _build(place: Path) -> None:
-    """Build by torch's own tools, which load what they made, and keep it."""
-    from torch.utils import cpp_extension
-
-    log.info("building operators in C++, once: %s", place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    said = io.StringIO()
-    with tempfile.TemporaryDirectory(dir=place.parent) as directory:
-        try:
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                cpp_extension.load(
-                    name="regard",
-                    sources=list(map(str, _SOURCES)),
-                    extra_cflags=_FLAGS,
-                    build_directory=directory,
-                    is_python_module=False,
-                )
-        except Exception as error:
-            _failure(place).write_text(f"{error}\n{said.getvalue()}", encoding="utf-8")
-            raise
-        shutil.copyfile(Path(directory) / "regard.so", whole := Path(directory) / "whole.so")
-        whole.replace(place)
-    place.with_suffix(".building").unlink(missing_ok=True)
+    mark.touch()
+    log.info("building operators in C++, once: %s", place)
+    # -P: nothing of the working directory is imported
+    command = [sys.executable, "-P", str(_HERE / "build.py"), str(place)]
+    builder = subprocess.Popen(
+        command if wait else [*command, "--low"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=place.parent,
+        start_new_session=not wait,
+    )
+    if wait:
+        builder.wait()
+    else:
+        _builders.append(builder)  # it outlives this process
+
+
+def _younger(path: Path, seconds: float) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < seconds
+    except OSError:
+        return False

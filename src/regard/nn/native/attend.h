@@ -15,31 +15,26 @@
 #include <limits>
 #include <vector>
 
-#ifdef __AVX512F__
 #include <immintrin.h>
-#endif
+
+#include "maps.h"
 
 namespace regard {
 
-constexpr int64_t WIDE = 16;         // float32 numbers of a vector
-constexpr int64_t FEW = 1 << 15;     // products below which a second thread does not pay
+constexpr int64_t SMALL = 1 << 15;  // products of attention below which a second thread does not pay
 
 inline float dot(const float* a, const float* b, int64_t count) {
-  float sum = 0.0f;
   int64_t i = 0;
-#ifdef __AVX512F__
   __m512 sums = _mm512_setzero_ps();
-  for (; i + WIDE <= count; i += WIDE) sums = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), sums);
-  sum = _mm512_reduce_add_ps(sums);
-#endif
+  for (; i + LANES <= count; i += LANES) sums = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), sums);
+  float sum = _mm512_reduce_add_ps(sums);
   for (; i < count; ++i) sum += a[i] * b[i];
   return sum;
 }
 
-#ifdef __AVX512F__
 // e^x for x <= 0, to the last bit but one: 2^n · e^r with |r| <= ln 2 / 2 (Cephes' expf).
 inline __m512 exponential(__m512 x) {
-  x = _mm512_max_ps(x, _mm512_set1_ps(-104.0f));
+  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // in this order NaN stays NaN
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
   __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
   r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
@@ -50,21 +45,17 @@ inline __m512 exponential(__m512 x) {
   sum = _mm512_add_ps(_mm512_fmadd_ps(sum, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
   return _mm512_scalef_ps(sum, n);
 }
-#endif
 
 // Scores become e^(score - top); gives their sum.
 inline float exponentials(float* scores, int64_t count, float top) {
-  float sum = 0.0f;
   int64_t i = 0;
-#ifdef __AVX512F__
   __m512 sums = _mm512_setzero_ps();
-  for (; i + WIDE <= count; i += WIDE) {
+  for (; i + LANES <= count; i += LANES) {
     const __m512 made = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(top)));
     _mm512_storeu_ps(scores + i, made);
     sums = _mm512_add_ps(sums, made);
   }
-  sum = _mm512_reduce_add_ps(sums);
-#endif
+  float sum = _mm512_reduce_add_ps(sums);
   for (; i < count; ++i) sum += scores[i] = std::exp(scores[i] - top);
   return sum;
 }
@@ -74,8 +65,12 @@ struct Seen {
   const bool* table = nullptr;
   int64_t by_batch = 0, by_query = 0, by_key = 0;
 
-  explicit Seen(const std::optional<at::Tensor>& allowed) {
+  Seen(const std::optional<at::Tensor>& allowed, int64_t batch, int64_t queries, int64_t keys) {
     if (!allowed.has_value()) return;
+    const auto fits = [](int64_t size, int64_t wanted) { return size == 1 || size == wanted; };
+    TORCH_CHECK(allowed->dim() == 4 && allowed->size(1) == 1 && allowed->scalar_type() == at::kBool &&
+                    fits(allowed->size(0), batch) && fits(allowed->size(2), queries) && fits(allowed->size(3), keys),
+                "the mask does not fit");
     table = allowed->data_ptr<bool>();
     by_batch = allowed->size(0) > 1 ? allowed->stride(0) : 0;
     by_query = allowed->size(2) > 1 ? allowed->stride(2) : 0;
@@ -91,10 +86,14 @@ struct Seen {
   }
 };
 
-// Rows of one head of keys or values.
+// Rows of one head of queries, keys or values [B, H, T, d].
 struct Head {
   const float* first;
   int64_t stride, width;
+
+  Head(const at::Tensor& all, int64_t batch, int64_t head)
+      : first(all.data_ptr<float>() + batch * all.stride(0) + head * all.stride(1)), stride(all.stride(2)),
+        width(all.size(3)) {}
 };
 
 // softmax(scale · q keyᵀ) value of one query, over the keys at `places`; zeros where there are none.

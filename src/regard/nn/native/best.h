@@ -46,17 +46,15 @@ inline float scan(const float* row, int64_t count, const std::vector<int64_t>& b
     if (row[i] > best.least() && !std::binary_search(barred.begin(), barred.end(), i)) best.take(row[i], i);
   };
   int64_t i = 0;
-#ifdef __AVX512F__
   __m512 tops = _mm512_set1_ps(top);
-  for (; i + WIDE <= count; i += WIDE) {
+  for (; i + LANES <= count; i += LANES) {
     const __m512 some = _mm512_loadu_ps(row + i);
     sound &= _mm512_cmp_ps_mask(some, some, _CMP_UNORD_Q) == 0;
     tops = _mm512_max_ps(tops, some);
     if (_mm512_cmp_ps_mask(some, _mm512_set1_ps(best.least()), _CMP_GT_OQ))
-      for (int64_t j = i; j < i + WIDE; ++j) one(j);
+      for (int64_t j = i; j < i + LANES; ++j) one(j);
   }
   top = _mm512_reduce_max_ps(tops);
-#endif
   for (; i < count; ++i) {
     sound &= row[i] == row[i];
     top = std::max(top, row[i]);
@@ -66,15 +64,16 @@ inline float scan(const float* row, int64_t count, const std::vector<int64_t>& b
 }
 
 // Log-probabilities of the k likeliest that are not barred; the logits are spent.
-inline std::tuple<at::Tensor, at::Tensor> best_logprobs(const at::Tensor& given, int64_t k, const at::Tensor& barred) {
-  const at::Tensor logits = given.contiguous();
+inline std::tuple<at::Tensor, at::Tensor> best_logprobs(at::Tensor logits, int64_t k, const at::Tensor& barred) {
+  TORCH_CHECK(logits.dim() == 2 && logits.is_cpu() && logits.scalar_type() == at::kFloat && logits.is_contiguous() &&
+                  k >= 1 && k <= logits.size(1), "no such logits");
   const int64_t rows = logits.size(0), vocabulary = logits.size(1);
   at::Tensor values = at::empty({rows, k}, logits.options());
   at::Tensor tokens = at::empty({rows, k}, logits.options().dtype(at::kLong));
   std::vector<int64_t> never(barred.data_ptr<int64_t>(), barred.data_ptr<int64_t>() + barred.size(0));
   std::sort(never.begin(), never.end());
   float* all = logits.data_ptr<float>();
-  at::parallel_for(0, rows, std::max<int64_t>(1, FEW / vocabulary), [&](int64_t begin, int64_t end) {
+  at::parallel_for(0, rows, std::max<int64_t>(1, SMALL / vocabulary), [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       float* row = all + r * vocabulary;
       const Best best{values.data_ptr<float>() + r * k, tokens.data_ptr<int64_t>() + r * k, k};

@@ -1,7 +1,7 @@
 // Linear maps of few rows; above all products of 8-bit integers, where a call of oneDNN costs more than they do.
 //
-// Shapes: states float32 [R, K]; codes int8 [N, K]; packed int8 [N / 64, K / 4, 4, 16, 4], zeros where N or
-// K, a multiple of 64, end earlier; scales float32 [N].
+// Shapes: states float32 [R, K]; codes int8 [N, K]; packed int8 [N / 64, K / 4, 4, 16, 4], with N and K rounded up to
+// multiples of 64 and zeros in what is added; scales float32 [N].
 //
 // A row x of the states becomes u = round(x / s) + 128 with s = max|x| / 127, an unsigned byte: the
 // processor multiplies unsigned by signed ones. What the 128 adds, 128 · Σ codes, is taken off again.
@@ -21,9 +21,7 @@
 #include <limits>
 #include <vector>
 
-#ifdef __AVX512VNNI__
 #include <immintrin.h>
-#endif
 #ifdef __AMX_INT8__
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -41,35 +39,36 @@ constexpr float LARGEST = 127.0f;
 
 inline int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
 
-// One row of the states as unsigned bytes; gives its scale.
+// One row of the states as unsigned bytes; gives its scale, NaN where a number is none.
 inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* out) {
-  float top = 0.0f;
-  int64_t k = 0;
-#ifdef __AVX512VNNI__
   __m512 tops = _mm512_setzero_ps();
-  for (; k + LANES <= count; k += LANES) tops = _mm512_max_ps(tops, _mm512_abs_ps(_mm512_loadu_ps(x + k)));
-  top = _mm512_reduce_max_ps(tops);
-#endif
-  for (; k < count; ++k) top = std::max(top, std::fabs(x[k]));
+  __mmask16 odd = 0;
+  int64_t k = 0;
+  for (; k + LANES <= count; k += LANES) {
+    const __m512 some = _mm512_loadu_ps(x + k);
+    tops = _mm512_max_ps(tops, _mm512_abs_ps(some));
+    odd |= _mm512_cmp_ps_mask(some, some, _CMP_UNORD_Q);
+  }
+  float top = _mm512_reduce_max_ps(tops);
+  for (; k < count; ++k) {
+    top = std::max(top, std::fabs(x[k]));
+    odd |= x[k] != x[k];
+  }
   const float scale = std::max(top * (1.0f / LARGEST), std::numeric_limits<float>::min());
-  k = 0;
-#ifdef __AVX512VNNI__
   const __m512 scales = _mm512_set1_ps(scale);
   const __m512i shift = _mm512_set1_epi32(128);
-  for (; k + LANES <= count; k += LANES) {
+  for (k = 0; k + LANES <= count; k += LANES) {
     const __m512i code = _mm512_cvtps_epi32(_mm512_div_ps(_mm512_loadu_ps(x + k), scales));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + k), _mm512_cvtepi32_epi8(_mm512_add_epi32(code, shift)));
   }
-#endif
-  for (; k < count; ++k) out[k] = static_cast<uint8_t>(std::nearbyint(x[k] / scale) + 128.0f);
+  for (; k < count; ++k) out[k] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(x[k] / scale)) + 128);
   std::memset(out + count, 128, padded - count);
-  return scale;
+  return odd ? std::numeric_limits<float>::quiet_NaN() : scale;
 }
 
 // The sums of R rows with 64 outputs' codes, int32 [R, 64].
 template <int R>
 void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
-#ifdef __AVX512VNNI__
   __m512i total[R][BLOCKS];
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_si512();
@@ -88,14 +87,6 @@ void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_
   }
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_si512(sums + r * GROUP + b * LANES, total[r][b]);
-#else
-  std::fill(sums, sums + R * GROUP, 0);
-  for (int64_t k = 0; k < depth; ++k, codes += GROUP * DEPTH)
-    for (int r = 0; r < R; ++r)
-      for (int n = 0; n < GROUP; ++n)
-        for (int d = 0; d < DEPTH; ++d)
-          sums[r * GROUP + n] += static_cast<int32_t>(states[r * stride + k * DEPTH + d]) * codes[n * DEPTH + d];
-#endif
 }
 
 #ifdef __AMX_INT8__
@@ -170,7 +161,6 @@ inline at::Tensor pack(const at::Tensor& given) {
 // The sums of R rows with 64 outputs' float32 weights [K, 64] → float32 [R, 64].
 template <int R>
 void multiply_plain(const float* states, int64_t stride, const float* weight, int64_t width, float* sums) {
-#ifdef __AVX512F__
   __m512 total[R][BLOCKS];
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_ps();
@@ -187,12 +177,6 @@ void multiply_plain(const float* states, int64_t stride, const float* weight, in
   }
   for (int r = 0; r < R; ++r)
     for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_ps(sums + r * GROUP + b * LANES, total[r][b]);
-#else
-  std::fill(sums, sums + R * GROUP, 0.0f);
-  for (int64_t k = 0; k < width; ++k, weight += GROUP)
-    for (int r = 0; r < R; ++r)
-      for (int64_t n = 0; n < GROUP; ++n) sums[r * GROUP + n] += states[r * stride + k] * weight[n];
-#endif
 }
 
 using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*);
@@ -227,6 +211,7 @@ struct Map {
 
   // states [R, K] · weightᵀ + bias → made [R, N]
   void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
+    if (rows == 0) return;
     if (!quantized()) return second.has_value() ? packed(x, rows, width, made) : plain(x, rows, width, made);
     const int64_t depth = first.size(1), stride = depth * DEPTH;
     const bool tiles = by_tiles(rows);

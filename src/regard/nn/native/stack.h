@@ -58,13 +58,8 @@ struct Pair {
   at::Tensor keys, values;
   int64_t count;  // slots that are filled
 
-  Head key(int64_t batch, int64_t head) const { return row(keys, batch, head); }
-  Head value(int64_t batch, int64_t head) const { return row(values, batch, head); }
-
- private:
-  static Head row(const at::Tensor& all, int64_t batch, int64_t head) {
-    return {all.data_ptr<float>() + batch * all.stride(0) + head * all.stride(1), all.stride(2), all.size(3)};
-  }
+  Head key(int64_t batch, int64_t head) const { return {keys, batch, head}; }
+  Head value(int64_t batch, int64_t head) const { return {values, batch, head}; }
 };
 
 struct Stack : torch::CustomClassHolder {
@@ -95,9 +90,15 @@ struct Stack : torch::CustomClassHolder {
   at::Tensor step(const at::Tensor& states, const Tensors& keys, const Tensors& values, int64_t start,
                   const Maybe& allowed, const Tensors& memory_keys, const Tensors& memory_values,
                   const Maybe& memory_allowed, const Maybe& cosines, const Maybe& sines) const {
+    TORCH_CHECK(states.dim() == 3 && states.is_cpu() && states.scalar_type() == at::kFloat &&
+                    states.size(2) == d_model && keys.size() == layers.size(), "the states do not fit the stack");
     at::Tensor made = states.clone(at::MemoryFormat::Contiguous);
-    const Step step{keys, values, memory_keys, memory_values, Seen(allowed), Seen(memory_allowed), cosines, sines,
-                    start, states.size(1), made.data_ptr<float>()};
+    if (made.numel() == 0) return made;
+    const int64_t batch = states.size(0), length = states.size(1);
+    const int64_t remembered = memory_keys.empty() ? 0 : memory_keys[0].size(2);
+    const Step step{keys, values, memory_keys, memory_values, Seen(allowed, batch, length, start + length),
+                    Seen(memory_allowed, batch, length, remembered), cosines, sines, start, length,
+                    made.data_ptr<float>()};
     const int64_t sentences = states.size(0), threads = at::get_num_threads();
     // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
     // float32 weights: to read them once for each thread takes longer than the waiting.
@@ -125,15 +126,15 @@ struct Stack : torch::CustomClassHolder {
       const Pair own{step.keys[l], step.values[l], step.start + step.length};
       wide.resize(rows * layer.qkv.outputs());
       layer.qkv(before(layer.self_norm, x, rows, normed), rows, d_model, wide.data());
-      turn(step, begin, end, wide.data());
+      rotate(step, begin, end, wide.data());
       keep(step, begin, end, wide.data(), own);
-      look(step, begin, end, wide.data(), layer.qkv.outputs(), own, step.seen, mixed.data());
+      attend_all(step, begin, end, wide.data(), layer.qkv.outputs(), own, step.seen, mixed.data());
       layer.output(mixed.data(), rows, heads * d_value, added.data());
       after(layer.self_norm, x, added, rows);
       if (!step.memory_keys.empty()) {
         const Pair memory{step.memory_keys[l], step.memory_values[l], step.memory_keys[l].size(2)};
         layer.query(before(layer.cross_norm, x, rows, normed), rows, d_model, wide.data());
-        look(step, begin, end, wide.data(), layer.query.outputs(), memory, step.memory_seen, mixed.data());
+        attend_all(step, begin, end, wide.data(), layer.query.outputs(), memory, step.memory_seen, mixed.data());
         layer.cross_output(mixed.data(), rows, heads * d_value, added.data());
         after(layer.cross_norm, x, added, rows);
       }
@@ -159,7 +160,7 @@ struct Stack : torch::CustomClassHolder {
   }
 
   // Rotary positions, in halves, of the queries and keys in [rows, (H + Hkv) · d_key + Hkv · d_value].
-  void turn(const Step& step, int64_t begin, int64_t end, float* joint) const {
+  void rotate(const Step& step, int64_t begin, int64_t end, float* joint) const {
     if (!step.cosines.has_value()) return;
     const int64_t half = d_key / 2, width = (heads + kv_heads) * d_key + kv_heads * d_value;
     const int64_t by_batch = step.cosines->size(0) > 1 ? step.cosines->stride(0) : 0;
@@ -193,8 +194,8 @@ struct Stack : torch::CustomClassHolder {
   }
 
   // Attention of the queries in the first H · d_key of `width` columns, mixed [rows, H · d_value].
-  void look(const Step& step, int64_t begin, int64_t end, const float* joint, int64_t width, const Pair& over,
-            const Seen& seen, float* mixed) const {
+  void attend_all(const Step& step, int64_t begin, int64_t end, const float* joint, int64_t width, const Pair& over,
+                  const Seen& seen, float* mixed) const {
     const int64_t work = std::max<int64_t>(1, over.count * (d_key + d_value));
     const auto some = [&](int64_t first, int64_t behind) {
       std::vector<int64_t> places;
@@ -209,7 +210,7 @@ struct Stack : torch::CustomClassHolder {
                mixed + pair * d_value);
       }
     };
-    at::parallel_for(0, (end - begin) * step.length * heads, std::max<int64_t>(1, FEW / work), some);
+    at::parallel_for(0, (end - begin) * step.length * heads, std::max<int64_t>(1, SMALL / work), some);
   }
 
   // The activation of [rows, d_ff], or of the first half of [rows, 2 · d_ff] times the second, in its place.

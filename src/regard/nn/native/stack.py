@@ -31,7 +31,7 @@ _ACTIVATIONS = {
 }
 
 
-class WholeStack:
+class FusedStack:
     """What a stack does with a cache, from the states with positions added to those of its end."""
 
     def __init__(self, stack: Stack) -> None:
@@ -42,8 +42,8 @@ class WholeStack:
         sizes = [width, attention.spec.num_heads, attention.spec.kv_heads]
         forward: Any = first.feed_forward.sublayer
         self.kv_heads, self.d_key, self.d_value = sizes[2], attention.d_key, attention.d_value
-        self._weights = [module.weight for module in stack.modules() if isinstance(module, _MAPS)]
-        self._places = [weight.data_ptr() for weight in self._weights]
+        self._stack, self._given = stack, _state_of(stack)
+        self._crosses = first.cross_attention is not None
         self._made = torch.classes.regard.Stack(
             [*sizes, attention.d_key, attention.d_value],
             attention.scale,
@@ -58,12 +58,17 @@ class WholeStack:
         if stack.norm is not None:
             self._made.end(*_norm(stack.norm))
 
-    def serves(self, states: Tensor) -> bool:
-        """Whether it can make this step."""
-        plain = states.dtype == torch.float32 and states.shape[1] <= LONGEST
-        if not plain or torch.is_grad_enabled() or kernels.observed():
+    def serves(self, states: Tensor, cache: Cache) -> bool:
+        """Whether it can make this step, and the stack is still what it was made of."""
+        plain = states.dtype == torch.float32 and states.device.type == "cpu"
+        if not plain or states.shape[1] > LONGEST or torch.compiler.is_compiling():
             return False
-        return self._places == [weight.data_ptr() for weight in self._weights]
+        if torch.is_grad_enabled() or kernels.observed() or kernels.forced():
+            return False
+        if cache.fused is None:  # asked once for each text
+            known = not self._crosses or all(layer.memory is not None for layer in cache.layers)
+            cache.fused = known and self._given == _state_of(self._stack)
+        return cache.fused
 
     def __call__(
         self,
@@ -85,10 +90,10 @@ class WholeStack:
             [keys for keys, _, _ in rooms],
             [values for _, values, _ in rooms],
             rooms[0][2],
-            _allowed(context),
+            context.mask.allowed,
             [keys for keys, _ in memories],
             [values for _, values in memories],
-            None if over is None else _allowed(over),
+            None if over is None else over.mask.allowed,
             cosines,
             sines,
         )
@@ -99,17 +104,30 @@ def attach(model: nn.Module) -> None:
     """Let the stacks of a model that only predicts decode by C++, where it is there."""
     for module in model.modules():
         if isinstance(module, Stack):
-            module.whole = whole_stack(module) if native.loaded() else None
+            module.fused_step = fused_stack(module) if native.loaded() else None
 
 
-def whole_stack(stack: Stack) -> WholeStack | None:
+def fused_stack(stack: Stack) -> FusedStack | None:
     """The same stack in one call; None where it has a part that C++ does not know."""
     if isinstance(stack.positions, Rotary):
         known = stack.positions.options.layout == "halves"
     else:
         known = type(stack.positions) in (Sinusoidal, Learned, NoPositions)
     layers = [cast(Layer, layer) for layer in stack.layers]
-    return WholeStack(stack) if known and all(map(_is_known, layers)) else None
+    return FusedStack(stack) if known and all(map(_is_known, layers)) else None
+
+
+def _state_of(stack: Stack) -> list[Any]:
+    """Another list whenever a module, a weight, a hook or the mode is another."""
+    found: list[Any] = []
+    for module in stack.modules():
+        found += [id(module), module.training, len(module._forward_hooks)]
+        found.append(len(module._forward_pre_hooks))
+        for held in (*module._parameters.values(), *module._buffers.values()):
+            if held is not None:
+                version = 0 if held.is_inference() else held._version
+                found += [id(held), held.data_ptr(), version]
+    return found
 
 
 def _is_known(layer: Layer) -> bool:
@@ -163,9 +181,3 @@ def _map(module: nn.Module) -> list[Tensor | None] | None:
 def _norm(norm: nn.Module) -> list[Any]:
     bias = getattr(norm, "bias", None)
     return [norm.weight.detach(), None if bias is None else bias.detach()]  # type: ignore[operator]
-
-
-def _allowed(context: AttentionContext) -> Tensor | None:
-    """bool [B or 1, 1, Tq, Tk]."""
-    allowed = context.mask.allowed
-    return allowed[None, None] if allowed is not None and allowed.dim() < 4 else allowed

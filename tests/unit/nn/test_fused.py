@@ -1,0 +1,183 @@
+"""A stack's step by one call of C++: when it is taken, and never with other weights."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+
+from regard.models import GPT, GPTConfig
+from regard.models.transformer import Transformer, TransformerConfig
+from regard.nn import kernels, native
+from regard.nn.adapters import LoRA, add_adapters
+from regard.nn.cache import CopyCache
+from regard.nn.masks import Causal, Full
+from regard.nn.native.stack import attach
+from regard.nn.packing import pack, packed
+from regard.nn.quantized import quantize
+from regard.nn.stack import Memory
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    if not native.load():
+        pytest.skip("there is no compiler here")
+    with torch.no_grad():
+        yield
+
+
+def tiny():
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24}
+    return GPT(GPTConfig.preset("nano-cpu", vocab_size=50, overrides=sizes)).eval()
+
+
+TOKENS = torch.tensor([[3], [4]])
+
+
+def made(model):
+    """The logits of a step, and whether one call made it."""
+    state = model.start(len(TOKENS))
+    logits = model.step(TOKENS, state)
+    return logits, bool(state.cache.fused)
+
+
+def change_in_place(model):
+    model.decoder.layers[0].feed_forward.sublayer.expand.weight.mul_(3)
+
+
+def change_a_norm(model):
+    model.decoder.layers[1].self_attention.norm.weight.mul_(3)
+
+
+def exchange_a_weight(model):
+    old = model.decoder.layers[0].feed_forward.sublayer.expand
+    old.weight = torch.nn.Parameter(old.weight * 3)
+
+
+def exchange_data(model):
+    old = model.decoder.layers[1].feed_forward.norm
+    old.weight.data = old.weight.data * 3
+
+
+def exchange_a_module(model):
+    other = tiny()
+    for parameter in other.parameters():
+        parameter.mul_(3)
+    model.decoder.layers[1].feed_forward = other.decoder.layers[1].feed_forward
+
+
+def load_other_weights(model):
+    model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+
+
+def adapt(model):
+    add_adapters(model, LoRA, LoRA.Options(rank=2))
+    for name, parameter in model.named_parameters():
+        if "adapters" in name:
+            parameter.normal_()
+
+
+@pytest.mark.parametrize("how", [attach, pack])
+class TestWeights:
+    def test_it_serves(self, how):
+        model = tiny()
+        expected, by_one = made(model)
+        assert not by_one
+        how(model)
+        logits, by_one = made(model)
+        assert by_one
+        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            change_in_place,
+            change_a_norm,
+            exchange_a_weight,
+            exchange_data,
+            exchange_a_module,
+            load_other_weights,
+            adapt,
+        ],
+    )
+    def test_changed_ones_are_noticed(self, how, change):
+        model = tiny()
+        how(model)
+        before, _ = made(model)
+        change(model)
+        logits, by_one = made(model)
+        assert not by_one
+        assert not torch.allclose(logits, before, atol=1e-4)
+        torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
+
+    def test_a_copy_has_none_and_says_the_same(self, how):
+        model = tiny()
+        how(model)
+        expected, _ = made(model)
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            logits, by_one = made(other)
+            assert not by_one
+            torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+class TestWhen:
+    def test_hooks_forced_kernels_pictures_and_training_go_by_parts(self):
+        model = tiny()
+        attach(model)
+        seen = []
+        handle = model.decoder.layers[0].register_forward_hook(lambda *_: seen.append(1))
+        assert not made(model)[1]
+        assert seen
+        handle.remove()
+        assert made(model)[1]
+        with kernels.use("dense"):
+            assert not made(model)[1]
+        with kernels.watch(lambda *_: None):
+            assert not made(model)[1]
+        assert not made(model.train())[1]
+        model.eval()
+        with torch.enable_grad():
+            assert not made(model)[1]
+        assert not made(model.double())[1]
+
+    def test_packing_for_a_while_leaves_nothing(self):
+        model = tiny()
+        with packed(model):
+            assert made(model)[1]
+        assert model.decoder.fused_step is None
+
+    def test_nothing_to_do(self):
+        model = tiny()
+        attach(model)
+        state = model.start(2)
+        assert model.decoder(
+            torch.empty(2, 0, 16), mask=Causal(), positions=torch.empty(1, 0, dtype=torch.long),
+            cache=state.cache,
+        ).shape == (2, 0, 16)  # fmt: skip
+        for how in (pack, quantize):
+            how(model)
+            assert model(torch.empty(0, 5, dtype=torch.long)).shape == (0, 5, 50)
+
+    def test_a_memory_whose_keys_the_cache_lacks(self):
+        torch.manual_seed(0)
+        model = Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
+        memory = Memory(torch.randn(2, 7, 128), Full())
+
+        def states():
+            cache = CopyCache(len(model.decoder.layers), 2, 1)
+            ids, positions, seen = cache.open(TOKENS)
+            given = model.target_embedding(ids)
+            return model.decoder(given, mask=seen, memory=memory, positions=positions, cache=cache)
+
+        expected = states()
+        attach(model)
+        torch.testing.assert_close(states(), expected)
+
+    def test_int8_takes_no_other_weights(self):
+        model, other = tiny(), tiny()
+        quantize(model)
+        quantize(other)
+        with pytest.raises(RuntimeError, match="takes no other weights"):
+            other.load_state_dict(model.state_dict())
+        assert made(copy.deepcopy(model))[0].isfinite().all()
