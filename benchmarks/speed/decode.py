@@ -84,9 +84,9 @@ def make_model(options: argparse.Namespace) -> Transformer:
 
 
 def in_precision(model: torch.nn.Module, options: argparse.Namespace) -> torch.nn.Module:
-    """A model as `regard.load` opens it, its weights packed unless ``--plain``."""
-    if not options.parts:
-        native.load()
+    """A model as `regard.load` opens it; its weights are packed as for many sentences."""
+    os.environ["REGARD_NATIVE"] = str(int(not options.parts))
+    native.load()
     if options.precision == "int8":
         quantize(model)
     else:

@@ -6,15 +6,13 @@ Shapes: R rows, V tokens of the vocabulary, n tokens so far.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from regard.decoding.spec import DecodingSpec
 from regard.nn import native
-
-Found = tuple[Tensor, Tensor]
+from regard.nn.native import operators
 
 BLOCKS = 16  # rows are cut into so many pieces, whose maxima say where the top k can be
 BLOCKS_FROM = 1 << 17  # logits from which that is faster (measured: 10,000 to 32,000 columns)
@@ -172,7 +170,7 @@ def best_logprobs(logits: Tensor, k: int, barred: Tensor) -> tuple[Tensor, Tenso
     plain = logits.dtype == torch.float32 and logits.device.type == "cpu"
     if native.loaded() and plain and logits.is_contiguous():
         k = min(k, logits.shape[-1])
-        return cast(Found, torch.ops.regard.best_logprobs.default(logits, k, barred))
+        return operators.best_logprobs(logits, k, barred)
     held = logits.index_select(1, barred)
     logits.index_fill_(1, barred, float("-inf"))
     values, ids = best(logits, min(k, logits.shape[-1]))

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from regard.nn import native
+from regard.nn.native import operators
 from regard.nn.processor import processor
 
 LARGE = 2**20
@@ -148,7 +149,7 @@ class _PackedWeight:
         self.native = weight.dtype == torch.float32 and native.loaded()
         self.by_mkl = weight.dtype == torch.float32 and not self.native and _mkl_pays()
         if self.native:
-            self.packed = torch.ops.regard.pack(self.plain)
+            self.packed = operators.pack(self.plain)
         elif self.by_mkl:
             self.packed = torch.ops.mkl._mkl_reorder_linear_weight(self.plain, MANY)
         else:
@@ -167,8 +168,8 @@ class _PackedWeight:
     def __call__(self, states: Tensor, bias: Tensor | None) -> Tensor:
         if self.native:
             rows = states.reshape(-1, states.shape[-1])
-            made = torch.ops.regard.linear.default(rows, self.plain, self.packed, bias)
-            return cast(Tensor, made).view(*states.shape[:-1], len(self.plain))
+            made = operators.linear(rows, self.plain, self.packed, bias)
+            return made.view(*states.shape[:-1], len(self.plain))
         if not self.by_mkl:
             return _product(states, self.packed, bias)
         count = states.numel() // states.shape[-1]

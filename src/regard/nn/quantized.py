@@ -10,7 +10,7 @@ The operator in C++ and the calls of oneDNN give the same bits.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from regard.nn import backend, native
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.native import operators
 from regard.nn.native.stack import attach
 
 LARGEST = 127
@@ -86,13 +87,12 @@ class _Native:
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
         self.shape, self.scales = codes.shape, scales
-        self.packed: Tensor = torch.ops.regard.int8_pack(codes)  # [N / 64, K / 4, 4, 16, 4]
+        self.packed = operators.int8_pack(codes)  # [N / 64, K / 4, 4, 16, 4]
         self.sums = codes.sum(dim=1, dtype=torch.int32)
 
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """[N, in_features] → [N, out_features]."""
-        by = torch.ops.regard.int8_linear.default
-        return cast(Tensor, by(rows, self.packed, self.scales, self.sums, bias))
+        return operators.int8_linear(rows, self.packed, self.scales, self.sums, bias)
 
     @property
     def codes(self) -> Tensor:

@@ -5,14 +5,13 @@ Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_v
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
 
 from regard.nn import native
 from regard.nn.kernels.fused import fused
 from regard.nn.masks import MaskForm
+from regard.nn.native.operators import attend
 
 
 def few(
@@ -33,5 +32,4 @@ def few(
     allowed = mask.allowed
     if allowed is not None and allowed.dim() == 2:  # the causal form
         allowed = allowed[None, None]
-    mixed = torch.ops.regard.attend.default(query, key, value, allowed, scale)
-    return cast(Tensor, mixed).transpose(1, 2)  # [B, H, Tq, d_value]
+    return attend(query, key, value, allowed, scale)
