@@ -31,20 +31,21 @@ class Job:
     """What the peers do, and what regard does beside them.
 
     Attributes:
-        arguments: of the peers' harness; ``peers`` of it are the names of those timed.
-        script: ours, with its arguments.
+        arguments: of the peers' harness.
+        script: ours.
+        precision: in which it runs.
         said: in the table's title.
     """
 
     arguments: tuple[str, ...]
     script: tuple[str, ...]
+    precision: str
     said: str
 
 
 def _decode(shape: str, precision: str, peers: str) -> Job:
     arguments = ("decode", "--shape", shape, "--peer", peers)
-    script = ("decode.py", "--precision", precision, "--warmup", "1")
-    return Job(arguments, script, f"decoding at {shape}, regard in {precision}")
+    return Job(arguments, ("decode.py", "--warmup", "1"), precision, f"decoding at {shape}")
 
 
 CT2 = "ctranslate2,ctranslate2-split"
@@ -57,18 +58,21 @@ JOBS = {
     "generate-float32": Job(
         ("generate", "--peer", f"gpt2,{CT2},llama.cpp"),
         ("generate.py",),
-        "GPT-2 (124M) generation, regard in float32",
+        "float32",
+        "GPT-2 (124M) generation",
     ),
     "generate-int8": Job(
         ("generate", "--peer", f"gpt2-bf16,{CT2_INT8},llama.cpp-q8_0"),
-        ("generate.py", "--precision", "int8"),
-        "GPT-2 (124M) generation, regard in int8",
+        ("generate.py",),
+        "int8",
+        "GPT-2 (124M) generation",
     ),
     **{
         f"encode-{precision}": Job(
             ("encode", "--peer", "bert,bert-bf16,onnxruntime,onnxruntime-int8"),
-            ("encode.py", "--precision", precision),
-            f"BERT-base states, rows of 128, regard in {precision}",
+            ("encode.py",),
+            precision,
+            "BERT-base states, rows of 128",
         )
         for precision in ("bfloat16", "int8")
     },
@@ -87,13 +91,15 @@ def main() -> None:
         parser.error(f"there is no job {unknown[0]!r}; there are {', '.join(JOBS)}")
     for name in options.jobs or JOBS:
         report = run(JOBS[name], options, RESULTS / f"{name}.json")
-        write_section(f"{TITLE}{JOBS[name].said}", described(report, options.windows))
+        title = f"{TITLE}{JOBS[name].said}, regard in {JOBS[name].precision}"
+        write_section(title, described(report, options.windows))
 
 
 def run(job: Job, options: argparse.Namespace, output: Path) -> dict[str, Any]:
     """Run a job, and read what the harness wrote."""
     script, *arguments = job.script
     ours = [sys.executable, str((HERE / script).resolve()), *arguments]
+    ours += ["--precision", job.precision]
     command = [options.python, "-m", "peers", *job.arguments]
     command += ["--windows", str(options.windows), "--json", str(output.resolve())]
     command += ["--versus", " ".join(ours)]
@@ -101,6 +107,9 @@ def run(job: Job, options: argparse.Namespace, output: Path) -> dict[str, Any]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     subprocess.run(command, cwd=options.peers, env=environment, check=True)
     found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    for row in found["rows"]:
+        row["case"] += f", {job.precision}"
+    output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
