@@ -19,9 +19,6 @@ from regard.nn.positions import Learned, NoPositions, Rotary, Sinusoidal
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Stack
 
-LONGEST = 8
-"""Tokens of a sentence in one step up to which it is the faster way."""
-
 _MAPS = (Linear, SplitLinear)
 _ACTIVATIONS = {
     feedforward.relu: "relu",
@@ -61,7 +58,7 @@ class FusedStack:
     def serves(self, states: Tensor, cache: Cache) -> bool:
         """Whether it can make this step, and the stack is still what it was made of."""
         plain = states.dtype == torch.float32 and states.device.type == "cpu"
-        if not plain or states.shape[1] > LONGEST or torch.compiler.is_compiling():
+        if not plain or states.shape[1] > kernels.FEW_QUERIES or torch.compiler.is_compiling():
             return False
         if torch.is_grad_enabled() or kernels.observed() or kernels.forced():
             return False
