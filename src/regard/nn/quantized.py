@@ -131,7 +131,7 @@ def quantize(model: nn.Module) -> None:
     is looked up in float32 and multiplied in int8.
 
     Args:
-        model: in float32 on a CPU, changed in place; it cannot be trained any more.
+        model: in float32 on a CPU, changed in place; it only predicts from now on.
     """
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
@@ -140,4 +140,5 @@ def quantize(model: nn.Module) -> None:
                 setattr(parent, name, QuantizedSplitLinear(module))
             elif type(module) is Linear or type(module) is LanguageModelHead:
                 setattr(parent, name, QuantizedLinear(module.weight, module.bias))
+    model.eval()
     attach(model)

@@ -122,6 +122,12 @@ class TestWeights:
 
 
 class TestWhen:
+    @pytest.mark.parametrize("made_of", [tiny, lambda: tiny().train()])
+    def test_int8_models_are_ready(self, made_of):
+        model = made_of()
+        quantize(model)
+        assert made(model)[1]
+
     def test_hooks_forced_kernels_pictures_and_training_go_by_parts(self):
         model = tiny()
         attach(model)
