@@ -1,6 +1,8 @@
 """Draw the speed chart from the files that the peers' harness writes with --json.
 
-    python -m benchmarks.chart benchmarks/results/*.json -o docs/images/speed.png
+    cd benchmarks/results
+    python -m benchmarks.chart train-*-bfloat16.json decode-base-*.json generate-int8.json \\
+      bert-*.json lm-*.json -o docs/images/speed.png
 
 Each file holds rows of one run in which regard was timed beside every peer: window after window,
 so that a ratio compares the same minutes.
@@ -66,6 +68,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """A panel for each job and case: a bar for each system, the fastest on top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     panels = by_title(rows)
     across = min(COLUMNS, len(panels))
@@ -91,6 +94,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axis.spines[["top", "right", "bottom"]].set_visible(False)
         axis.margins(x=0.15)
     figure.savefig(path, dpi=90)
+    Image.open(path).convert("RGB").quantize(32).save(path, optimize=True)
 
 
 def main() -> None:
