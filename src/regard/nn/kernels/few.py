@@ -29,7 +29,4 @@ def few(
     alike = len(query) == len(key) and not torch.is_grad_enabled() and dropout == 0.0
     if not (plain and alike and native.loaded()) or torch.compiler.is_compiling():
         return fused(query, key, value, mask=mask, scale=scale, dropout=dropout, bias=bias)
-    allowed = mask.allowed
-    if allowed is not None and allowed.dim() == 2:  # the causal form
-        allowed = allowed[None, None]
-    return attend(query, key, value, allowed, scale)
+    return attend(query, key, value, mask.allowed, scale)
