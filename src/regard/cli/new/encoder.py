@@ -1,4 +1,4 @@
-"""What the recipes of `regard new` share that train a text encoder from random weights."""
+"""What the recipes of `regard new` share that train a text encoder."""
 
 from __future__ import annotations
 
@@ -44,13 +44,7 @@ def choose_encoder(examples: int, words: float, long: int) -> Mapping[str, Any]:
     }
 
 
-TRAINING = """
-[training]
-max_steps = $max_steps       # about $epochs times through the data
-batch_tokens = $batch_tokens  # of one micro-batch; less, if memory runs out
-clip_norm = 1.0
-seed = 1
-
+OPTIMIZER = """\
 [training.optimizer]
 kind = "adamw"
 betas = [0.9, 0.999]
@@ -59,6 +53,19 @@ weight_decay = 0.01
 
 [training.schedule]
 kind = "linear"
+"""
+
+TRAINING = (
+    """
+[training]
+max_steps = $max_steps       # about $epochs times through the data
+batch_tokens = $batch_tokens  # of one micro-batch; less, if memory runs out
+clip_norm = 1.0
+seed = 1
+
+"""
+    + OPTIMIZER
+    + """\
 peak = $peak                 # highest learning rate; with start_from a tenth of it
 warmup_steps = $warmup_steps
 
@@ -71,3 +78,4 @@ every_steps = $evaluate
 metric = "$metric"           # $others; the checkpoint that is best by it is used
 samples = 3
 """
+)

@@ -24,6 +24,7 @@ from regard.cli.new.common import (
     splits_of,
     write,
 )
+from regard.cli.new.decoder import TRAINING
 from regard.errors import InputError
 
 TABLES = (".tsv", ".csv", ".jsonl", ".ndjson", ".parquet")
@@ -154,7 +155,8 @@ def choose(train: Measured) -> Mapping[str, Any]:
     }
 
 
-_RECIPE = Template("""\
+_RECIPE = Template(
+    """\
 # Language modeling, written by `regard new` for $characters characters, $letters different ones.
 #
 #   regard check $name          try everything before the first step
@@ -174,42 +176,11 @@ $vocab
 preset = "$preset"           # nano-cpu, nano, gpt2, gpt2-medium … or in Llama's style stories15m
 ${style}\
 max_positions = $block       # tokens that the model reads, and of a block that it learns from
-embedding.dropout = $dropout  # less text wants more dropout
-layer.dropout = $dropout
-layer.attention.dropout = $dropout
-
-[objective]
-kind = "next_token"
-label_smoothing = 0.0
-
-[training]
-max_steps = $max_steps       # about $epochs times through the data
-batch_size = $batch_size     # blocks of one micro-batch; fewer, if memory runs out
-accumulate = $accumulate     # micro-batches of a step
-clip_norm = 1.0
-patience = 10                # stop after so many evaluations without a better one
-seed = 1
-
-[training.optimizer]
-kind = "adamw"
-betas = [0.9, 0.99]
-weight_decay = 0.1
-
-[training.schedule]
-kind = "cosine"
-peak = $peak                 # highest learning rate; halve it if the loss jumps
-warmup_steps = $warmup_steps
-
-[training.checkpoint]
-every_steps = $evaluate
-keep = 2
-
-[evaluation]
-every_steps = $evaluate
-metric = "loss"
-samples = 2
-
+"""
+    + TRAINING
+    + """\
 [decoding]
 strategy = "sample"
 temperature = 0.8
-""")
+"""
+)

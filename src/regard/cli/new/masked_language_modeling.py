@@ -20,6 +20,7 @@ from regard.cli.new.common import (
     splits_of,
     write,
 )
+from regard.cli.new.encoder import OPTIMIZER
 from regard.cli.new.language_modeling import Measured, lines_of, measure
 
 
@@ -79,7 +80,8 @@ def choose(train: Measured) -> Mapping[str, Any]:
     }
 
 
-_RECIPE = Template("""\
+_RECIPE = Template(
+    """\
 # Masked language modeling, written by `regard new` for $characters characters.
 #
 #   regard check $name          try everything before the first step
@@ -118,14 +120,9 @@ accumulate = $accumulate     # micro-batches of a step
 clip_norm = 1.0
 seed = 1
 
-[training.optimizer]
-kind = "adamw"
-betas = [0.9, 0.999]
-eps = 1e-6
-weight_decay = 0.01
-
-[training.schedule]
-kind = "linear"
+"""
+    + OPTIMIZER
+    + """\
 peak = $peak                 # highest learning rate; halve it if the loss jumps
 warmup_steps = $warmup_steps
 
@@ -137,4 +134,5 @@ keep = 2
 every_steps = $evaluate
 metric = "loss"              # or masked_accuracy
 samples = 2
-""")
+"""
+)

@@ -25,6 +25,7 @@ from regard.cli.new.common import (
     splits_of,
     write,
 )
+from regard.cli.new.encoder import OPTIMIZER
 from regard.errors import DataError
 
 
@@ -135,7 +136,8 @@ def choose(train: Measured) -> Mapping[str, Any]:
     }
 
 
-_RECIPE = Template("""\
+_RECIPE = Template(
+    """\
 # Question answering, written by `regard new` for $questions questions.
 #
 #   regard check $name          try everything before the first step
@@ -172,14 +174,9 @@ clip_norm = 1.0
 patience = 10                # stop after so many evaluations without a better one
 seed = 1
 
-[training.optimizer]
-kind = "adamw"
-betas = [0.9, 0.999]
-eps = 1e-6
-weight_decay = 0.01
-
-[training.schedule]
-kind = "linear"
+"""
+    + OPTIMIZER
+    + """\
 peak = $peak                 # highest learning rate; 5e-5 with start_from and a large model
 warmup_steps = $warmup_steps
 
@@ -191,4 +188,5 @@ keep = 2
 every_steps = $evaluate
 metric = "f1"                # or exact_match, loss
 samples = 2
-""")
+"""
+)
