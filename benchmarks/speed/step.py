@@ -2,9 +2,9 @@
 
     python benchmarks/speed/step.py gpt-cpu|gpt-gpu|bert [--precision bfloat16]
 
-Run by hand, or by the peers' ``--versus``: the same shapes, dropouts and optimizer as the peers of
-their jobs ``lm`` and ``bert``. Forward, backward, clip (GPT), fused AdamW. The last line is one
-JSON object.
+Run by hand, or by the peers' ``--versus`` (``gpt`` = the size of their case): the same shapes,
+dropouts and optimizer as the peers of their jobs ``lm`` and ``bert``. Forward, backward, clip
+(GPT), fused AdamW. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -73,14 +73,17 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("size", choices=(*GPT_SIZES, "bert"))
+    parser.add_argument("size", choices=(*GPT_SIZES, "gpt", "bert"))
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("PEERS_THREADS", "2")))
     parser.add_argument("--warmup", type=int, default=2, help="steps")
     parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.size == "gpt":
+        options.size = f"gpt-{os.environ.get('PEERS_CASE', 'cpu')}"
+    return options
 
 
 def gpt(size: str):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regard.cost import cost
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import backend, kernels
 from regard.objectives import CrossEntropy
@@ -38,6 +38,8 @@ def main() -> None:
         backend.keep_heap()
     batches = load(options.batches)
     step = make_step(options)
+    step(first_row(batches[0]))  # makes moments and sums
+    held = memory("VmRSS")
     with kernels.use(options.kernel) if options.kernel else torch.enable_grad():
         for _ in range(options.warmup):
             for batch in batches:
@@ -46,16 +48,12 @@ def main() -> None:
             profile(step, batches)
             return
         rates = [window(step, batches, options.seconds) for _ in range(options.windows)]
-    print(
-        json.dumps(
-            {
-                "tokens_per_s": statistics.median(rates),
-                "min": min(rates),
-                "max": max(rates),
-                "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            }
-        )
-    )
+    found = {"tokens_per_s": statistics.median(rates), "min": min(rates), "max": max(rates)}
+    found |= {"peak_mib": memory("VmHWM"), "activations_mib": memory("VmHWM") - held}
+    if options.share:
+        flops = flops_a_token(options.shape) * found["tokens_per_s"]
+        found["share_of_products"] = flops / products(options.precision)
+    print(json.dumps(found))
 
 
 def parse() -> argparse.Namespace:
@@ -64,6 +62,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--shape", choices=DROPOUT, default=os.environ.get("PEERS_SHAPE", "tiny"))
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--attention-dropout", type=float, default=0.0)
+    parser.add_argument("--checkpointing", action="store_true", help="compute layers twice")
+    parser.add_argument("--share", action="store_true", help="of what products alone would reach")
     parser.add_argument("--kernel", help="force one attention kernel")
     parser.add_argument("--give-back", action="store_true", help="leave the heap as it is")
     parser.add_argument("--threads", type=int, default=2)
@@ -102,6 +102,8 @@ def make_step(options: argparse.Namespace):
     }
     config = TransformerConfig.preset(options.shape, vocab_size=VOCAB, overrides=overrides)
     model, objective = Transformer(config).train(), CrossEntropy(0.1)
+    for stack in (model.encoder, model.decoder):
+        stack.gradient_checkpointing = options.checkpointing
     precision = make_precision(options.precision, model)
     weights = list(precision.trained_weights.values())
     optimizer = torch.optim.Adam(weights, lr=1e-4, betas=(0.9, 0.98), fused=True)
@@ -115,6 +117,36 @@ def make_step(options: argparse.Namespace):
         return loss.item()
 
     return step
+
+
+def first_row(batch: Batch) -> Batch:
+    return {name: held[:1] for name, held in batch.items()}
+
+
+def memory(name: str) -> float:
+    """MiB that this process holds (VmRSS) or held at most (VmHWM)."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return int(status.partition(f"{name}:")[2].split()[0]) / 1024
+
+
+def flops_a_token(shape: str, length: int = 32) -> float:
+    """Forward and backward, a real source or target token of texts of that length."""
+    config = TransformerConfig.preset(shape, vocab_size=VOCAB)
+    found = cost("transformer", config, lengths=(length,))
+    return found.lengths[0].training / found.sides
+
+
+def products(precision: str, size: int = 2048, windows: int = 5) -> float:
+    """FLOP/s of square products in a precision; the best of a few windows."""
+    one = torch.randn(size, size, dtype=getattr(torch, precision))
+    one @ one
+    best = 0.0
+    for _ in range(windows):
+        begun = time.perf_counter()
+        for _ in range(10):
+            one @ one
+        best = max(best, 20 * size**3 / (time.perf_counter() - begun))
+    return best
 
 
 def tokens(batch: Batch) -> int:

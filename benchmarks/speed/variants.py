@@ -1,0 +1,125 @@
+"""Time regard's own settings of a training step in turn, and hold its memory beside the peers'.
+
+    python -m benchmarks.speed.variants --batches FILE [--shape base] [--rounds 5]
+        [--peers DIR --python PEERS_PYTHON]
+
+FILE is what the peers' ``--dump-batches`` writes (`benchmarks.speed.beside` leaves one). A window
+is a process of its own, so that a peak of memory is one setting's. The tables go to RESULTS.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.report import measured_on, table, write_section
+from benchmarks.speed.jobs import BATCHES
+
+HERE = Path(__file__).parent
+VARIANTS = {
+    "bfloat16": "--precision bfloat16",
+    "bfloat16, dropout 0.1 on attention too": "--precision bfloat16 --attention-dropout 0.1",
+    "bfloat16, gradient checkpointing": "--precision bfloat16 --checkpointing",
+    "bfloat16, freed memory given back": "--precision bfloat16 --give-back",
+    "float32": "--precision float32",
+    "float32, gradient checkpointing": "--precision float32 --checkpointing",
+    "float32, freed memory given back": "--precision float32 --give-back",
+}
+PEERS = ("torch", "marian-sdpa", "x-transformers", "eole", "fairseq")
+Found = dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batches", default=BATCHES)
+    parser.add_argument("--shape", choices=("tiny", "base"), default="base")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--peers", type=Path, help="the directory of `peers`, for their memory")
+    parser.add_argument("--python", default=sys.executable, help="that has their requirements")
+    options = parser.parse_args()
+    found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
+    for _ in range(options.rounds):
+        for name, arguments in VARIANTS.items():
+            found[name].append(measure(arguments, options))
+    body = [measured_on(), f"{options.rounds} windows each in turn.", ""]
+    body += [table(HEADER, [row(name, held, found) for name, held in found.items()])]
+    if options.peers:
+        body += ["", memory_table(options, [one["peak_mib"] for one in found["bfloat16"]])]
+    write_section(f"A training step's settings and memory, {options.shape}", "\n".join(body))
+
+
+HEADER = (
+    "setting",
+    "real tokens/s (min–max)",
+    "beside the precision's first row",
+    "share of products' peak",
+    "peak memory, MiB",
+    "beyond weights and optimizer, MiB",
+    "beside the first row",
+)
+
+
+def measure(arguments: str, options: argparse.Namespace) -> Found:
+    """One window of ours."""
+    command = [sys.executable, str(HERE / "train.py"), "--shape", options.shape, "--share"]
+    command += ["--batches", str(options.batches), "--seconds", "2", *arguments.split()]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found: Found = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def row(name: str, held: Sequence[Found], found: dict[str, list[Found]]) -> Sequence[str]:
+    """A setting beside the plain one of its precision; ratios within rounds."""
+    first = found[name.partition(",")[0]]
+    rates = [one["tokens_per_s"] for one in held]
+    ratios = [
+        one["tokens_per_s"] / base["tokens_per_s"] for one, base in zip(held, first, strict=False)
+    ]
+    extra = statistics.median(one["activations_mib"] for one in held)
+    plain = statistics.median(one["activations_mib"] for one in first)
+    return (
+        name,
+        f"{statistics.median(rates):,.0f} ({min(rates):,.0f}–{max(rates):,.0f})",
+        f"{statistics.median(ratios):.2f}",
+        f"{statistics.median(one['share_of_products'] for one in held):.0%}",
+        f"{statistics.median(one['peak_mib'] for one in held):,.0f}",
+        f"{extra:,.0f}",
+        f"{extra / plain:.2f}",
+    )
+
+
+def memory_table(options: argparse.Namespace, ours: Sequence[float]) -> str:
+    """Peaks of the peers' processes at the same batches, and ours in bfloat16 beside each."""
+    mine = statistics.median(ours)
+    rows = []
+    for peer in PEERS:
+        peak = peer_memory(options, peer)
+        rows.append((peer, f"{peak:,.0f}", f"{mine:,.0f}", f"**{mine / peak:.2f}**"))
+    return table(("peer, float32", "its peak memory, MiB", "regard, bfloat16", "ratio"), rows)
+
+
+def peer_memory(options: argparse.Namespace, peer: str) -> float:
+    """MiB that the harness held at most while it trained one peer."""
+    command = [options.python, "-m", "peers", "train", "--shape", options.shape]
+    command += ["--peer", peer, "--windows", "1"]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    with tempfile.TemporaryFile() as output:
+        running = subprocess.Popen(
+            command, cwd=options.peers, env=environment, stdout=output, stderr=output
+        )
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+    if running.returncode:
+        raise SystemExit(f"the peers' harness ended with status {running.returncode}: {peer}")
+    return used.ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
