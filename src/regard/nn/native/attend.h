@@ -21,16 +21,8 @@
 
 namespace regard {
 
+using Places = std::vector<int64_t>;
 constexpr int64_t SMALL = 1 << 15;  // products of attention below which a second thread does not pay
-
-inline float dot(const float* a, const float* b, int64_t count) {
-  int64_t i = 0;
-  __m512 sums = _mm512_setzero_ps();
-  for (; i + LANES <= count; i += LANES) sums = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), sums);
-  float sum = _mm512_reduce_add_ps(sums);
-  for (; i < count; ++i) sum += a[i] * b[i];
-  return sum;
-}
 
 // e^x for x <= 0, to the last bit but one: 2^n · e^r with |r| <= ln 2 / 2 (Cephes' expf).
 inline __m512 exponential(__m512 x) {
@@ -48,16 +40,14 @@ inline __m512 exponential(__m512 x) {
 
 // Scores become e^(score - top); gives their sum.
 inline float exponentials(float* scores, int64_t count, float top) {
-  int64_t i = 0;
   __m512 sums = _mm512_setzero_ps();
-  for (; i + LANES <= count; i += LANES) {
-    const __m512 made = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + i), _mm512_set1_ps(top)));
-    _mm512_storeu_ps(scores + i, made);
-    sums = _mm512_add_ps(sums, made);
+  for (int64_t i = 0; i < count; i += LANES) {
+    const __mmask16 some = lanes(count - i);
+    const __m512 made = exponential(_mm512_sub_ps(_mm512_maskz_loadu_ps(some, scores + i), _mm512_set1_ps(top)));
+    _mm512_mask_storeu_ps(scores + i, some, made);
+    sums = _mm512_mask_add_ps(sums, some, sums, made);
   }
-  float sum = _mm512_reduce_add_ps(sums);
-  for (; i < count; ++i) sum += scores[i] = std::exp(scores[i] - top);
-  return sum;
+  return _mm512_reduce_add_ps(sums);
 }
 
 // Which keys each query may see.
@@ -78,7 +68,7 @@ struct Seen {
   }
 
   // Their places among the first `keys`.
-  void list(int64_t batch, int64_t query, int64_t keys, std::vector<int64_t>& places) const {
+  void list(int64_t batch, int64_t query, int64_t keys, Places& places) const {
     places.clear();
     const bool* may = table ? table + batch * by_batch + query * by_query : nullptr;
     for (int64_t j = 0; j < keys; ++j)
@@ -86,34 +76,108 @@ struct Seen {
   }
 };
 
-// Rows of one head of queries, keys or values [B, H, T, d].
-struct Head {
+// Queries, keys or values [B, H, T, d]; T may be cut to the rows that count.
+struct Heads {
   const float* first;
-  int64_t stride, width;
+  int64_t by_batch, by_head, by_row, width, rows;
 
-  Head(const at::Tensor& all, int64_t batch, int64_t head)
-      : first(all.data_ptr<float>() + batch * all.stride(0) + head * all.stride(1)), stride(all.stride(2)),
-        width(all.size(3)) {}
+  explicit Heads(const at::Tensor& all, int64_t rows = -1)
+      : first(all.data_ptr<float>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
+        width(all.size(3)), rows(rows < 0 ? all.size(2) : rows) {}
+
+  const float* of(int64_t batch, int64_t head) const { return first + batch * by_batch + head * by_head; }
+
+  // Ask for a head's rows before their use.
+  void fetch(int64_t batch, int64_t head) const {
+    const float* row = of(batch, head);
+    for (int64_t j = 0; j < rows; ++j, row += by_row)
+      for (int64_t i = 0; i < width; i += LANES) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T1);
+  }
 };
 
+constexpr int64_t WIDE = 4;  // vectors of a row that are held at once
+
+// Adds the products of a query and the keys at `places`, over B vectors of columns, the last under `some`.
+template <int B>
+void score(const float* query, const float* keys, int64_t by_row, __mmask16 some, const Places& places, float* scores) {
+  __m512 held[B];
+  for (int b = 0; b < B; ++b) held[b] = _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, query + b * LANES);
+  for (size_t j = 0; j < places.size(); ++j) {
+    const float* key = keys + places[j] * by_row;
+    __m512 sum = _mm512_setzero_ps();
+    for (int b = 0; b < B; ++b)
+      sum = _mm512_fmadd_ps(held[b], _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, key + b * LANES), sum);
+    scores[j] += _mm512_reduce_add_ps(sum);
+  }
+}
+
+// Mixes the values at `places` by their weights, over B vectors of columns, the last under `some`.
+template <int B>
+void mix(const float* weights, const float* values, int64_t by_row, __mmask16 some, const Places& places, float* mixed) {
+  __m512 sums[B];
+  for (int b = 0; b < B; ++b) sums[b] = _mm512_setzero_ps();
+  for (size_t j = 0; j < places.size(); ++j) {
+    const __m512 weight = _mm512_set1_ps(weights[j]);
+    const float* value = values + places[j] * by_row;
+    for (int b = 0; b < B; ++b)
+      sums[b] = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, value + b * LANES), sums[b]);
+  }
+  for (int b = 0; b < B; ++b) _mm512_mask_storeu_ps(mixed + b * LANES, b + 1 < B ? 0xffff : some, sums[b]);
+}
+
+using Score = void (*)(const float*, const float*, int64_t, __mmask16, const Places&, float*);
+using Mix = Score;
+constexpr Score SCORE[WIDE] = {score<1>, score<2>, score<3>, score<4>};
+constexpr Mix MIX[WIDE] = {mix<1>, mix<2>, mix<3>, mix<4>};
+
 // softmax(scale · q keyᵀ) value of one query, over the keys at `places`; zeros where there are none.
-inline void attend(const float* query, const Head& key, const Head& value, const std::vector<int64_t>& places,
-                   float scale, std::vector<float>& scores, float* mixed) {
+inline void attend(const float* query, const float* keys, const Heads& key, const float* values, const Heads& value,
+                   const Places& places, float scale, std::vector<float>& scores, float* mixed) {
   const int64_t count = static_cast<int64_t>(places.size());
-  std::fill(mixed, mixed + value.width, 0.0f);
-  if (count == 0) return;
-  scores.resize(count);
+  scores.assign(count, 0.0f);
+  for (int64_t i = 0; i < key.width; i += WIDE * LANES) {
+    const int64_t blocks = std::min(WIDE, (key.width - i + LANES - 1) / LANES);
+    SCORE[blocks - 1](query + i, keys + i, key.by_row, lanes(key.width - i - (blocks - 1) * LANES), places, scores.data());
+  }
   float top = -std::numeric_limits<float>::infinity();
-  for (int64_t j = 0; j < count; ++j) {
-    scores[j] = scale * dot(query, key.first + places[j] * key.stride, key.width);
-    top = std::max(top, scores[j]);
+  for (float& one : scores) top = std::max(top, one *= scale);
+  const float part = count ? 1.0f / exponentials(scores.data(), count, top) : 0.0f;
+  for (float& one : scores) one *= part;
+  for (int64_t i = 0; i < value.width; i += WIDE * LANES) {
+    const int64_t blocks = std::min(WIDE, (value.width - i + LANES - 1) / LANES);
+    MIX[blocks - 1](scores.data(), values + i, value.by_row, lanes(value.width - i - (blocks - 1) * LANES), places, mixed + i);
   }
-  const float part = 1.0f / exponentials(scores.data(), count, top);
-  for (int64_t j = 0; j < count; ++j) {
-    const float weight = scores[j] * part;
-    const float* row = value.first + places[j] * value.stride;
-    for (int64_t i = 0; i < value.width; ++i) mixed[i] += weight * row[i];
-  }
+}
+
+// Attention of all queries of some sentences: query head h of row (b, t) stands at joint + (b · T + t) · width + h · d_key,
+// its mixture goes to mixed, rows of H · d_value.
+struct Queries {
+  const float* joint;
+  int64_t width, heads, length;
+};
+
+inline void attend_all(const Queries& queries, const Heads& key, const Heads& value, int64_t kv_heads, const Seen& seen,
+                       float scale, int64_t begin, int64_t end, float* mixed) {
+  const int64_t heads = queries.heads, length = queries.length, group = heads / kv_heads;
+  const int64_t work = std::max<int64_t>(1, key.rows * (key.width + value.width));
+  at::parallel_for(0, (end - begin) * length * heads, std::max<int64_t>(1, SMALL / work), [&](int64_t one, int64_t behind) {
+    Places places;
+    std::vector<float> scores;
+    int64_t listed = -1;
+    for (int64_t pair = one; pair < behind; ++pair) {
+      const int64_t row = pair / heads, h = pair % heads, b = begin + row / length, t = row % length;
+      if (row != listed) seen.list(b, t, key.rows, places);
+      listed = row;
+      const int64_t next = pair + group;  // the queries of a group and of a sentence share their keys
+      if (t == 0 && h % group == 0 && next < behind) {
+        const int64_t other = next / heads;
+        key.fetch(begin + other / length, next % heads / group);
+        value.fetch(begin + other / length, next % heads / group);
+      }
+      attend(queries.joint + row * queries.width + h * key.width, key.of(b, h / group), key, value.of(b, h / group), value,
+             places, scale, scores, mixed + pair * value.width);
+    }
+  });
 }
 
 }  // namespace regard

@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include <immintrin.h>
@@ -38,6 +39,9 @@ constexpr int64_t ALONE = 1 << 19;        // products below which a second threa
 constexpr float LARGEST = 127.0f;
 
 inline int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
+
+// The first lanes of a vector, all where more are left.
+inline __mmask16 lanes(int64_t left) { return static_cast<__mmask16>(left >= LANES ? 0xffff : (1 << left) - 1); }
 
 // One row of the states as unsigned bytes; gives its scale, NaN where a number is none.
 inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* out) {
@@ -100,6 +104,32 @@ inline bool may_use_tiles() {  // the system hands their state out on request
   constexpr int REQUEST = 0x1023, TILE_DATA = 18;
   static const bool allowed = syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
   return allowed;
+}
+
+// The sums of 16 rows with 64 outputs' codes, int32 [16, 64], in one pass over the codes.
+inline void multiply_tile(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
+  constexpr int64_t LINE = GROUP * DEPTH, NEXT = LANES * DEPTH, ROW = GROUP * sizeof(int32_t);
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int64_t k = 0; k < depth; k += CHUNK / DEPTH, codes += CHUNK / DEPTH * LINE) {
+    for (int64_t i = 0; i < CHUNK / DEPTH * LINE; i += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(codes) + AHEAD + i, _MM_HINT_T0);
+    _tile_loadd(4, states + k * DEPTH, stride);
+    _tile_loadd(5, codes, LINE);
+    _tile_dpbusd(0, 4, 5);
+    _tile_loadd(6, codes + NEXT, LINE);
+    _tile_dpbusd(1, 4, 6);
+    _tile_loadd(7, codes + 2 * NEXT, LINE);
+    _tile_dpbusd(2, 4, 7);
+    _tile_loadd(5, codes + 3 * NEXT, LINE);
+    _tile_dpbusd(3, 4, 5);
+  }
+  _tile_stored(0, sums, ROW);
+  _tile_stored(1, sums + LANES, ROW);
+  _tile_stored(2, sums + 2 * LANES, ROW);
+  _tile_stored(3, sums + 3 * LANES, ROW);
 }
 
 // The sums of 32 rows with 64 outputs' codes, int32 [32, 64].
@@ -215,14 +245,14 @@ struct Map {
     if (!quantized()) return second.has_value() ? packed(x, rows, width, made) : plain(x, rows, width, made);
     const int64_t depth = first.size(1), stride = depth * DEPTH;
     const bool tiles = by_tiles(rows);
-    std::vector<uint8_t> bytes(rounded(rows, tiles ? 2 * TILE : ROWS) * stride);
+    const std::unique_ptr<uint8_t[]> bytes(new uint8_t[rounded(rows, tiles ? 2 * TILE : ROWS) * stride]);
     std::vector<float> steps(rows);
     at::parallel_for(0, rows, std::max<int64_t>(1, (1 << 15) / stride), [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) steps[r] = quantize(x + r * width, width, stride, &bytes[r * stride]);
     });
     const int64_t work = (tiles ? 1 : 8) * rows * stride * GROUP;
     at::parallel_for(0, first.size(0), std::max<int64_t>(1, 8 * ALONE / work), [&](int64_t begin, int64_t end) {
-      groups(bytes.data(), steps.data(), rows, tiles, begin, end, made);
+      groups(bytes.get(), steps.data(), rows, tiles, begin, end, made);
     });
   }
 
@@ -259,22 +289,24 @@ struct Map {
 
   void groups(const uint8_t* bytes, const float* steps, int64_t rows, bool tiles, int64_t begin, int64_t end,
               float* made) const {
-    const int64_t depth = first.size(1), stride = depth * DEPTH, most = tiles ? 2 * TILE : ROWS;
-    const int8_t* codes = first.data_ptr<int8_t>();
+    const int64_t depth = first.size(1), stride = depth * DEPTH, all = outputs(), most = tiles ? 2 * TILE : ROWS;
+    const int8_t* codes = first.data_ptr<int8_t>() + begin * stride * GROUP;
+    const Ending ending{second->data_ptr<float>(), sums->data_ptr<int32_t>(),
+                        bias.has_value() ? bias->data_ptr<float>() : nullptr};
     alignas(64) int32_t total[2 * TILE * GROUP];
 #ifdef __AMX_INT8__
     static const Tiles wanted;
     if (tiles) _tile_loadconfig(&wanted);
 #endif
-    for (int64_t g = begin; g < end; ++g) {
+    for (int64_t g = begin; g < end; ++g, codes += stride * GROUP) {
       for (int64_t r = 0; r < rows; r += most) {
         const int64_t taken = std::min(most, rows - r);
 #ifdef __AMX_INT8__
-        if (tiles) multiply_tiles(bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
+        if (tiles) (taken > TILE ? multiply_tiles : multiply_tile)(bytes + r * stride, stride, codes, depth, total);
 #endif
-        if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, codes + g * stride * GROUP, depth, total);
+        if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, codes, depth, total);
         for (int64_t i = 0; i < taken; ++i)
-          finish(total + i * GROUP, steps[r + i], g * GROUP, made + (r + i) * outputs());
+          ending(total + i * GROUP, steps[r + i], g * GROUP, std::min(GROUP, all - g * GROUP), made + (r + i) * all);
       }
     }
 #ifdef __AMX_INT8__
@@ -283,16 +315,23 @@ struct Map {
   }
 
   // Sums of a row as float32, with the scales and the bias.
-  void finish(const int32_t* total, float step, int64_t from, float* row) const {
-    const float* scale = second->data_ptr<float>();
-    const int32_t* extra = sums->data_ptr<int32_t>();
-    const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
-    const int64_t count = std::min(GROUP, outputs() - from);
-    for (int64_t n = 0; n < count; ++n) {
-      const float value = static_cast<float>(total[n] - 128 * extra[from + n]);
-      row[from + n] = value * scale[from + n] * step + (shift ? shift[from + n] : 0.0f);
+  struct Ending {
+    const float* scale;
+    const int32_t* sums;
+    const float* shift;
+
+    void operator()(const int32_t* total, float step, int64_t from, int64_t count, float* row) const {
+      const __m512 steps = _mm512_set1_ps(step);
+      for (int64_t n = 0; n < count; n += LANES) {
+        const __mmask16 some = lanes(count - n);
+        const __m512i extra = _mm512_slli_epi32(_mm512_maskz_loadu_epi32(some, sums + from + n), 7);
+        const __m512 value = _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_load_si512(total + n), extra));
+        const __m512 scaled = _mm512_mul_ps(value, _mm512_maskz_loadu_ps(some, scale + from + n));
+        const __m512 shifts = shift ? _mm512_maskz_loadu_ps(some, shift + from + n) : _mm512_setzero_ps();
+        _mm512_mask_storeu_ps(row + from + n, some, _mm512_fmadd_ps(scaled, steps, shifts));
+      }
     }
-  }
+  };
 };
 
 }  // namespace regard

@@ -39,28 +39,13 @@ at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at:
   for (const at::Tensor& one : {query_, key_, value_})
     TORCH_CHECK(one.dim() == 4 && one.is_cpu() && one.scalar_type() == at::kFloat && one.size(0) == query_.size(0),
                 "queries, keys and values do not fit each other");
-  const at::Tensor query = in_rows(query_), key = in_rows(key_), value = in_rows(value_);
-  const int64_t batch = query.size(0), heads = query.size(1), queries = query.size(2);
-  const int64_t keys = key.size(2), width = value.size(3), shared = heads / key.size(1);
-  TORCH_CHECK(heads % key.size(1) == 0 && value.size(1) == key.size(1) && value.size(2) == keys &&
-                  query.size(3) == key.size(3), "queries, keys and values do not fit each other");
-  at::Tensor mixed = at::empty({batch, queries, heads, width}, query.options());
-  float* out = mixed.data_ptr<float>();
-  const Seen seen(allowed, batch, queries, keys);
-  const int64_t work = std::max<int64_t>(1, keys * (query.size(3) + width));
-  at::parallel_for(0, batch * queries * heads, std::max<int64_t>(1, SMALL / work), [&](int64_t begin, int64_t end) {
-    std::vector<int64_t> places;
-    std::vector<float> scores;
-    int64_t listed = -1;
-    for (int64_t pair = begin; pair < end; ++pair) {
-      const int64_t row = pair / heads, h = pair % heads, b = row / queries, i = row % queries;
-      if (row != listed) seen.list(b, i, keys, places);
-      listed = row;
-      const Head mine(query, b, h);
-      attend(mine.first + i * mine.stride, Head(key, b, h / shared), Head(value, b, h / shared), places,
-             static_cast<float>(scale), scores, out + pair * width);
-    }
-  });
+  const int64_t batch = query_.size(0), heads = query_.size(1), queries = query_.size(2), keys = key_.size(2);
+  TORCH_CHECK(heads % key_.size(1) == 0 && value_.size(1) == key_.size(1) && value_.size(2) == keys &&
+                  query_.size(3) == key_.size(3), "queries, keys and values do not fit each other");
+  const at::Tensor query = query_.transpose(1, 2).contiguous(), key = in_rows(key_), value = in_rows(value_);
+  at::Tensor mixed = at::empty({batch, queries, heads, value.size(3)}, query.options());
+  attend_all({query.data_ptr<float>(), heads * query.size(3), heads, queries}, Heads(key), Heads(value), key.size(1),
+             Seen(allowed, batch, queries, keys), static_cast<float>(scale), 0, batch, mixed.data_ptr<float>());
   return mixed;
 }
 

@@ -53,15 +53,6 @@ struct Layer {
   Norm self_norm, cross_norm, feed_forward_norm;
 };
 
-// Keys and values of one layer: the cache's, or the memory's.
-struct Pair {
-  at::Tensor keys, values;
-  int64_t count;  // slots that are filled
-
-  Head key(int64_t batch, int64_t head) const { return {keys, batch, head}; }
-  Head value(int64_t batch, int64_t head) const { return {values, batch, head}; }
-};
-
 struct Stack : torch::CustomClassHolder {
   int64_t d_model, heads, kv_heads, d_key, d_value;
   float scale, eps;
@@ -123,18 +114,19 @@ struct Stack : torch::CustomClassHolder {
     std::vector<float> normed(rows * d_model), wide, mixed(rows * heads * d_value), added(rows * d_model);
     for (size_t l = 0; l < layers.size(); ++l) {
       const Layer& layer = layers[l];
-      const Pair own{step.keys[l], step.values[l], step.start + step.length};
+      const Heads keys(step.keys[l], step.start + step.length), values(step.values[l], step.start + step.length);
       wide.resize(rows * layer.qkv.outputs());
       layer.qkv(before(layer.self_norm, x, rows, normed), rows, d_model, wide.data());
       rotate(step, begin, end, wide.data());
-      keep(step, begin, end, wide.data(), own);
-      attend_all(step, begin, end, wide.data(), layer.qkv.outputs(), own, step.seen, mixed.data());
+      keep(step, begin, end, wide.data(), keys, values);
+      attend_all({wide.data(), layer.qkv.outputs(), heads, step.length}, keys, values, kv_heads, step.seen, scale, begin,
+                 end, mixed.data());
       layer.output(mixed.data(), rows, heads * d_value, added.data());
       after(layer.self_norm, x, added, rows);
       if (!step.memory_keys.empty()) {
-        const Pair memory{step.memory_keys[l], step.memory_values[l], step.memory_keys[l].size(2)};
         layer.query(before(layer.cross_norm, x, rows, normed), rows, d_model, wide.data());
-        attend_all(step, begin, end, wide.data(), layer.query.outputs(), memory, step.memory_seen, mixed.data());
+        attend_all({wide.data(), layer.query.outputs(), heads, step.length}, Heads(step.memory_keys[l]),
+                   Heads(step.memory_values[l]), kv_heads, step.memory_seen, scale, begin, end, mixed.data());
         layer.cross_output(mixed.data(), rows, heads * d_value, added.data());
         after(layer.cross_norm, x, added, rows);
       }
@@ -180,42 +172,25 @@ struct Stack : torch::CustomClassHolder {
   }
 
   // New keys and values into the cache.
-  void keep(const Step& step, int64_t begin, int64_t end, const float* joint, const Pair& own) const {
+  void keep(const Step& step, int64_t begin, int64_t end, const float* joint, const Heads& keys, const Heads& values) const {
     const int64_t width = (heads + kv_heads) * d_key + kv_heads * d_value;
     for (int64_t b = begin; b < end; ++b)
       for (int64_t t = 0; t < step.length; ++t, joint += width)
         for (int64_t h = 0; h < kv_heads; ++h) {
-          const Head key = own.key(b, h), value = own.value(b, h);
           const float* from = joint + (heads + h) * d_key;
-          std::copy(from, from + d_key, const_cast<float*>(key.first) + (step.start + t) * key.stride);
+          std::copy(from, from + d_key, const_cast<float*>(keys.of(b, h)) + (step.start + t) * keys.by_row);
           from = joint + (heads + kv_heads) * d_key + h * d_value;
-          std::copy(from, from + d_value, const_cast<float*>(value.first) + (step.start + t) * value.stride);
+          std::copy(from, from + d_value, const_cast<float*>(values.of(b, h)) + (step.start + t) * values.by_row);
         }
-  }
-
-  // Attention of the queries in the first H · d_key of `width` columns, mixed [rows, H · d_value].
-  void attend_all(const Step& step, int64_t begin, int64_t end, const float* joint, int64_t width, const Pair& over,
-                  const Seen& seen, float* mixed) const {
-    const int64_t work = std::max<int64_t>(1, over.count * (d_key + d_value));
-    const auto some = [&](int64_t first, int64_t behind) {
-      std::vector<int64_t> places;
-      std::vector<float> scores;
-      int64_t listed = -1;
-      for (int64_t pair = first; pair < behind; ++pair) {
-        const int64_t row = pair / heads, h = pair % heads, b = begin + row / step.length;
-        if (row != listed) seen.list(b, row % step.length, over.count, places);
-        listed = row;
-        const int64_t shared = h / (heads / kv_heads);
-        attend(joint + row * width + h * d_key, over.key(b, shared), over.value(b, shared), places, scale, scores,
-               mixed + pair * d_value);
-      }
-    };
-    at::parallel_for(0, (end - begin) * step.length * heads, std::max<int64_t>(1, SMALL / work), some);
   }
 
   // The activation of [rows, d_ff], or of the first half of [rows, 2 · d_ff] times the second, in its place.
   const float* activate(std::vector<float>& wide, int64_t rows) const {
     const int64_t width = static_cast<int64_t>(wide.size()) / rows, inner = gated ? width / 2 : width;
+    if (activation == "relu" && !gated) {
+      for (float& one : wide) one = one < 0.0f ? 0.0f : one;  // NaN stays
+      return wide.data();
+    }
     const at::Tensor all = at::from_blob(wide.data(), {rows, width}, at::kFloat);
     at::Tensor gate = gated ? all.narrow(1, 0, inner) : all;
     if (activation == "relu") gate.copy_(at::relu(gate));
