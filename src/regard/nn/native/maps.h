@@ -188,18 +188,19 @@ inline at::Tensor pack(const at::Tensor& given) {
   return packed;
 }
 
-// The sums of R rows with 64 outputs' float32 weights [K, 64] → float32 [R, 64].
+// Adds R rows times 64 outputs' float32 weights [K, 64] to their sums, float32 [R, 64]; meanwhile as many `lines` as
+// are said are asked for from `ahead` on, for each of the K.
 template <int R>
-void multiply_plain(const float* states, int64_t stride, const float* weight, int64_t width, float* sums) {
+void multiply_plain(const float* states, int64_t stride, const float* weight, int64_t depth, float* sums,
+                    const float* ahead, int64_t lines) {
   __m512 total[R][BLOCKS];
   for (int r = 0; r < R; ++r)
-    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < width; ++k, weight += GROUP) {
+    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_loadu_ps(sums + r * GROUP + b * LANES);
+  for (int64_t k = 0; k < depth; ++k, weight += GROUP) {
     __m512 part[BLOCKS];
-    for (int b = 0; b < BLOCKS; ++b) {
-      _mm_prefetch(reinterpret_cast<const char*>(weight + b * LANES) + AHEAD, _MM_HINT_T0);
-      part[b] = _mm512_loadu_ps(weight + b * LANES);
-    }
+    for (int64_t line = 0; line < lines; ++line, ahead += LANES)
+      _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
+    for (int b = 0; b < BLOCKS; ++b) part[b] = _mm512_loadu_ps(weight + b * LANES);
     for (int r = 0; r < R; ++r) {
       const __m512 spread = _mm512_set1_ps(states[r * stride + k]);
       for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_fmadd_ps(spread, part[b], total[r][b]);
@@ -209,8 +210,9 @@ void multiply_plain(const float* states, int64_t stride, const float* weight, in
     for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_ps(sums + r * GROUP + b * LANES, total[r][b]);
 }
 
-using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*);
+using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*, const float*, int64_t);
 constexpr int64_t PLAIN_ROWS = 6;  // 24 sums in registers
+constexpr int64_t NEAR = 128;       // rows of 64 weights, 32 KiB: taken by all rows while they are in the nearest cache
 constexpr MultiplyPlain MULTIPLY_PLAIN[PLAIN_ROWS] = {multiply_plain<1>, multiply_plain<2>, multiply_plain<3>,
                                                       multiply_plain<4>, multiply_plain<5>, multiply_plain<6>};
 
@@ -271,18 +273,24 @@ struct Map {
     const float* weight = second->data_ptr<float>();
     const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
     const int64_t all = outputs(), work = rows * width * GROUP;
+    const int64_t passes = (rows + PLAIN_ROWS - 1) / PLAIN_ROWS, lines = (BLOCKS + passes - 1) / passes;
     at::parallel_for(0, second->size(0), std::max<int64_t>(1, ALONE / 8 / work), [&](int64_t begin, int64_t end) {
-      alignas(64) float total[PLAIN_ROWS * GROUP];
+      std::vector<float> total(rows * GROUP);
       for (int64_t g = begin; g < end; ++g) {
         const int64_t from = g * GROUP, count = std::min(GROUP, all - from);
-        for (int64_t r = 0, left = rows; left > 0;) {
-          const int64_t tiles = (left + PLAIN_ROWS - 1) / PLAIN_ROWS, taken = (left + tiles - 1) / tiles;
-          MULTIPLY_PLAIN[taken - 1](x + r * width, width, weight + from * width, width, total);
-          for (int64_t i = 0; i < taken; ++i)
-            for (int64_t n = 0; n < count; ++n)
-              made[(r + i) * all + from + n] = total[i * GROUP + n] + (shift ? shift[from + n] : 0.0f);
-          r += taken, left -= taken;
+        std::fill(total.begin(), total.end(), 0.0f);
+        for (int64_t k = 0; k < width; k += NEAR) {
+          const int64_t depth = std::min(NEAR, width - k);
+          const float *here = weight + from * width + k * GROUP, *ahead = here + depth * GROUP;
+          for (int64_t r = 0, left = rows; left > 0; ahead += lines * depth * LANES) {
+            const int64_t tiles = (left + PLAIN_ROWS - 1) / PLAIN_ROWS, taken = (left + tiles - 1) / tiles;
+            MULTIPLY_PLAIN[taken - 1](x + r * width + k, width, here, depth, &total[r * GROUP], ahead, lines);
+            r += taken, left -= taken;
+          }
         }
+        for (int64_t r = 0; r < rows; ++r)
+          for (int64_t n = 0; n < count; ++n)
+            made[r * all + from + n] = total[r * GROUP + n] + (shift ? shift[from + n] : 0.0f);
       }
     });
   }
