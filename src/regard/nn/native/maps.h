@@ -36,6 +36,7 @@ constexpr int64_t ROWS = 4;               // rows that vectors take at once: 16 
 constexpr int64_t TILE = 16;              // rows of a tile of AMX
 constexpr int64_t AHEAD = 4096;           // bytes of codes that are asked for before their use
 constexpr int64_t ALONE = 1 << 19;        // products below which a second thread does not pay
+constexpr int64_t NEAR_BYTES = 1 << 19;   // of states that are taken together
 constexpr float LARGEST = 127.0f;
 
 inline int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
@@ -298,7 +299,7 @@ struct Map {
   void groups(const uint8_t* bytes, const float* steps, int64_t rows, bool tiles, int64_t begin, int64_t end,
               float* made) const {
     const int64_t depth = first.size(1), stride = depth * DEPTH, all = outputs(), most = tiles ? 2 * TILE : ROWS;
-    const int8_t* codes = first.data_ptr<int8_t>() + begin * stride * GROUP;
+    const int8_t* codes = first.data_ptr<int8_t>();
     const Ending ending{second->data_ptr<float>(), sums->data_ptr<int32_t>(),
                         bias.has_value() ? bias->data_ptr<float>() : nullptr};
     alignas(64) int32_t total[2 * TILE * GROUP];
@@ -306,17 +307,20 @@ struct Map {
     static const Tiles wanted;
     if (tiles) _tile_loadconfig(&wanted);
 #endif
-    for (int64_t g = begin; g < end; ++g, codes += stride * GROUP) {
-      for (int64_t r = 0; r < rows; r += most) {
-        const int64_t taken = std::min(most, rows - r);
+    const int64_t block = std::max(most, NEAR_BYTES / stride / most * most);
+    for (int64_t at = 0; at < rows; at += block)  // of the states, as many as a cache holds while all codes pass
+      for (int64_t g = begin; g < end; ++g) {
+        const int8_t* mine = codes + g * stride * GROUP;
+        for (int64_t r = at; r < std::min(rows, at + block); r += most) {
+          const int64_t taken = std::min(most, rows - r);
 #ifdef __AMX_INT8__
-        if (tiles) (taken > TILE ? multiply_tiles : multiply_tile)(bytes + r * stride, stride, codes, depth, total);
+          if (tiles) (taken > TILE ? multiply_tiles : multiply_tile)(bytes + r * stride, stride, mine, depth, total);
 #endif
-        if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, codes, depth, total);
-        for (int64_t i = 0; i < taken; ++i)
-          ending(total + i * GROUP, steps[r + i], g * GROUP, std::min(GROUP, all - g * GROUP), made + (r + i) * all);
+          if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, mine, depth, total);
+          for (int64_t i = 0; i < taken; ++i)
+            ending(total + i * GROUP, steps[r + i], g * GROUP, std::min(GROUP, all - g * GROUP), made + (r + i) * all);
+        }
       }
-    }
 #ifdef __AMX_INT8__
     if (tiles) _tile_release();
 #endif
