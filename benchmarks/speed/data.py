@@ -106,10 +106,10 @@ class Corpus:
 
 def made_words(random: np.random.Generator) -> list[str]:
     """Different words, the frequent ones short."""
-    syllables = [a + b + c for a in "bdfghklmnprstvw" for b in "aeiou" for c in ("", "n", "r", "st")]
+    syllables = [a + b + c for a in "bdfghklmnprstvw" for b in "aeiou" for c in ("", "n")]
     words: dict[str, None] = {}
     while len(words) < TYPES:
-        count = 1 + int(len(words) > 100) + int(random.integers(0, 3))
+        count = 1 + int(len(words) > 200) + int(random.integers(0, 3))
         words["".join(syllables[i] for i in random.integers(0, len(syllables), count))] = None
     return list(words)
 

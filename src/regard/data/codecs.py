@@ -36,7 +36,8 @@ LIST = "\n"
 class Codec(Protocol):
     """Texts to ids.
 
-    A codec that takes an empty text has a true ``takes_empty``.
+    A codec that takes an empty text has a true ``takes_empty``; one that can give the bytes of the
+    ids sooner than lists has ``encode_packed``, in the type that `regard.data.prepared.id_type` says.
     """
 
     @property

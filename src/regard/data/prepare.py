@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import itertools
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from typing import IO, Literal
 import numpy as np
 
 from regard.data.codecs import Codec, CodecError
-from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, PreparedData
+from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, Ints, PreparedData, id_type
 from regard.data.readers import Example, Source, display_name
 from regard.errors import DataError
 from regard.files import sync_directory, sync_file
@@ -200,10 +199,7 @@ class _Writer:
         self.dropped: Counter[str] = Counter()
         self.starts: list[tuple[int, str]] = []
         self.totals = dict.fromkeys(self.codecs, 0)
-        self.dtypes = {
-            name: np.dtype("<u2" if codec.vocab_size <= 1 << 16 else "<u4")
-            for name, codec in self.codecs.items()
-        }
+        self.dtypes = {name: id_type(codec.vocab_size) for name, codec in self.codecs.items()}
         self.filled = {
             name for name, codec in self.codecs.items() if not getattr(codec, "takes_empty", False)
         }
@@ -221,52 +217,57 @@ class _Writer:
         """Encode some examples and append those that go in."""
         places, settings = self.places, self.settings
         kept = [e for e in chunk if all(e.fields[places[name]].strip() for name in self.filled)]
-        rows = {
-            name: self._encode(codec, kept, places[name]) for name, codec in self.codecs.items()
+        rows = {name: self._encode(name, kept) for name in self.codecs}
+        sizes = {
+            name: np.fromiter(map(len, column), PLACE, len(column)) // self.dtypes[name].itemsize
+            for name, column in rows.items()
         }
-        self.dropped[EMPTY] += len(chunk) - len(kept)
-        limit = settings.max_length if settings.too_long != "keep" else None
-        chosen = []
-        for n, example in enumerate(kept):
-            sizes = [len(column[n]) for column in rows.values()]
-            if not all(rows[name][n] for name in self.filled):
-                self.dropped[EMPTY] += 1
-            elif limit is None or max(sizes) <= limit:
-                chosen.append(n)
-            elif settings.too_long == "drop":
-                self.dropped[TOO_LONG] += 1
-            else:
-                raise DataError(
-                    f"the example has {max(sizes)} tokens, more than {limit}",
-                    where=example.origin,
-                    hint="shorten it or leave it out; model.max_positions says what a model reads",
-                )
+        there, fits = np.ones((2, len(kept)), dtype=bool)
+        for name in self.filled:
+            there &= sizes[name] > 0
+        if settings.max_length is not None and settings.too_long != "keep":
+            for column in sizes.values():
+                fits &= column <= settings.max_length
+        longer = np.flatnonzero(there & ~fits)
+        if len(longer) and settings.too_long == "error":
+            most = max(int(column[longer[0]]) for column in sizes.values())
+            raise DataError(
+                f"the example has {most} tokens, more than {settings.max_length}",
+                where=kept[longer[0]].origin,
+                hint="shorten it or leave it out; model.max_positions says what a model reads",
+            )
+        chosen = np.flatnonzero(there & fits)
+        self.dropped[EMPTY] += len(chunk) - int(there.sum())
+        self.dropped[TOO_LONG] += len(longer)
         self.dropped = +self.dropped  # only what happened is reported
-        self._append(
-            [kept[n] for n in chosen], {c: [r[n] for n in chosen] for c, r in rows.items()}
-        )
+        self._append_places([kept[n] for n in chosen])
+        for name, packed in rows.items():
+            self._append(name, [packed[n] for n in chosen], sizes[name][chosen])
 
-    @staticmethod
-    def _encode(codec: Codec, examples: Sequence[Example], place: int) -> list[list[int]]:
+    def _encode(self, name: str, examples: Sequence[Example]) -> list[bytes]:
+        codec, place, dtype = self.codecs[name], self.places[name], self.dtypes[name]
+        texts = [example.fields[place] for example in examples]
+        packed: Callable[[Sequence[str]], list[bytes]] | None
+        packed = getattr(codec, "encode_packed", None)
         try:
-            return codec.encode_batch([example.fields[place] for example in examples])
+            if packed is not None:
+                return packed(texts)
+            return [np.array(row, dtype).tobytes() for row in codec.encode_batch(texts)]
         except CodecError as error:
             where = examples[error.number].origin
             raise DataError(error.what, where=where, hint=error.hint) from None
 
-    def _append(self, examples: Sequence[Example], rows: Mapping[str, list[list[int]]]) -> None:
+    def _append_places(self, examples: Sequence[Example]) -> None:
         for n, example in enumerate(examples):
             if not self.starts or self.starts[-1][1] != example.file:
                 self.starts.append((self.examples + n, example.file))
-        lines = np.array([example.line for example in examples], dtype=PLACE)
-        self.lines.write(lines.tobytes())
-        for name, column in rows.items():
-            ends = self.totals[name] + np.cumsum([len(row) for row in column], dtype=PLACE)
-            flat = itertools.chain.from_iterable(column)
-            self.ids[name].write(np.fromiter(flat, dtype=self.dtypes[name]).tobytes())
-            self.offsets[name].write(ends.tobytes())
-            self.totals[name] = int(ends[-1]) if len(ends) else self.totals[name]
+        self.lines.write(np.array([example.line for example in examples], dtype=PLACE).tobytes())
         self.examples += len(examples)
+
+    def _append(self, name: str, rows: Sequence[bytes], sizes: Ints) -> None:
+        self.ids[name].write(b"".join(rows))
+        self.offsets[name].write((self.totals[name] + np.cumsum(sizes, dtype=PLACE)).tobytes())
+        self.totals[name] += int(sizes.sum())
 
     def describe(self) -> dict[str, dict[str, str | int]]:
         """The columns' part of the index."""

@@ -24,6 +24,11 @@ LINES = "lines.bin"
 PLACE = np.dtype("<i8")
 
 
+def id_type(vocab_size: int) -> np.dtype[Any]:
+    """The type of stored ids below this number."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column's ids, end to end: example i is ``ids[offsets[i]:offsets[i + 1]]``."""

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import islice
 from typing import Any, Self
 
+import numpy as np
+
+from regard.data.prepared import id_type
 from regard.data.tokenizers.base import SPECIALS, Tokenizer, TokenizerSettings, define
 from regard.data.tokenizers.bytelevel import BYTES, as_text
 
@@ -35,38 +38,46 @@ class LibraryTokenizer(Tokenizer):
     def __init__(self, definition: dict[str, Any]) -> None:
         super().__init__(definition)
         assert self._library is not None  # a damaged file shows here, not at the first text
-        self._words: dict[str, list[int]] = {}
+        self._words: dict[str, bytes] = {}
+        self._type = id_type(self.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._library.encode(text, add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return [np.frombuffer(row, self._type).tolist() for row in self.encode_packed(texts)]
+
+    def encode_packed(self, texts: Sequence[str]) -> list[bytes]:
+        """``encode_batch`` as prepared data hold it: the bytes of each text's ids."""
         # All kinds here cut before each space and encode the parts alone, so a text is its words,
         # and words recur: looking them up is several times as fast as the library.
-        split = {n: text.split(" ") for n, text in enumerate(texts) if _has_plain_spaces(text)}
-        words = self._known_words(set(chain.from_iterable(split.values())))
-        others = [text for n, text in enumerate(texts) if n not in split]
-        rest = iter(self._encode_all(others))
-        return [
-            list(chain.from_iterable(map(words.__getitem__, split[n])))
-            if n in split
-            else next(rest)
-            for n in range(len(texts))
-        ]
+        rows, words = [b""] * len(texts), self._words
+        late, others = list[int](), list[int]()
+        for n, text in enumerate(texts):
+            if not _has_plain_spaces(text):
+                others.append(n)
+                continue
+            try:
+                rows[n] = b"".join(map(words.__getitem__, text.split(" ")))
+            except KeyError:
+                late.append(n)
+        self._learn_words({word for n in late for word in texts[n].split(" ")})
+        for n in late:
+            rows[n] = b"".join(map(self._words.__getitem__, texts[n].split(" ")))
+        for n, row in zip(others, self._encode_all([texts[n] for n in others]), strict=True):
+            rows[n] = row
+        return rows
 
-    def _known_words(self, wanted: set[str]) -> dict[str, list[int]]:
-        words = self._words
-        if len(words) > _MOST_WORDS:
-            words = {}
-        missing = sorted(word for word in wanted if word not in words)
-        words.update(zip(missing, self._encode_all(missing), strict=True))
-        self._words = words
-        return words
+    def _learn_words(self, wanted: set[str]) -> None:
+        if len(self._words) > _MOST_WORDS:  # what was met first is mostly what is frequent
+            self._words = dict(islice(self._words.items(), _MOST_WORDS // 2))
+        missing = sorted(word for word in wanted if word not in self._words)
+        self._words.update(zip(missing, self._encode_all(missing), strict=True))
 
-    def _encode_all(self, texts: list[str]) -> list[list[int]]:
+    def _encode_all(self, texts: list[str]) -> list[bytes]:
         batch = self._library.encode_batch_fast(texts, add_special_tokens=False) if texts else []
-        return [encoding.ids for encoding in batch]
+        return [np.array(encoding.ids, self._type).tobytes() for encoding in batch]
 
     def _join(self, ids: list[int]) -> str:
         text: str = self._library.decode(ids, skip_special_tokens=False)
