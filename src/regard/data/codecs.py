@@ -36,8 +36,8 @@ LIST = "\n"
 class Codec(Protocol):
     """Texts to ids.
 
-    A codec that takes an empty text has a true ``takes_empty``; one that can give the bytes of the
-    ids sooner than lists has ``encode_packed``, in the type that `regard.data.prepared.id_type` says.
+    A codec that takes an empty text has a true ``takes_empty``. One that makes an array sooner than
+    lists has ``encode_packed``: all ids end to end, and how many each text has.
     """
 
     @property

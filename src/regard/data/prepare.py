@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from typing import IO, Literal
 import numpy as np
 
 from regard.data.codecs import Codec, CodecError
-from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, Ints, PreparedData, id_type
+from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, Ids, Ints, PreparedData, id_type
 from regard.data.readers import Example, Source, display_name
 from regard.errors import DataError
 from regard.files import sync_directory, sync_file
@@ -218,10 +219,7 @@ class _Writer:
         places, settings = self.places, self.settings
         kept = [e for e in chunk if all(e.fields[places[name]].strip() for name in self.filled)]
         rows = {name: self._encode(name, kept) for name in self.codecs}
-        sizes = {
-            name: np.fromiter(map(len, column), PLACE, len(column)) // self.dtypes[name].itemsize
-            for name, column in rows.items()
-        }
+        sizes = {name: held for name, (_, held) in rows.items()}
         there, fits = np.ones((2, len(kept)), dtype=bool)
         for name in self.filled:
             there &= sizes[name] > 0
@@ -236,26 +234,29 @@ class _Writer:
                 where=kept[longer[0]].origin,
                 hint="shorten it or leave it out; model.max_positions says what a model reads",
             )
-        chosen = np.flatnonzero(there & fits)
+        chosen = there & fits
         self.dropped[EMPTY] += len(chunk) - int(there.sum())
         self.dropped[TOO_LONG] += len(longer)
         self.dropped = +self.dropped  # only what happened is reported
-        self._append_places([kept[n] for n in chosen])
-        for name, packed in rows.items():
-            self._append(name, [packed[n] for n in chosen], sizes[name][chosen])
+        self._append_places([kept[n] for n in np.flatnonzero(chosen)])
+        for name, (ids, held) in rows.items():
+            self._append(name, ids[np.repeat(chosen, held)], held[chosen])
 
-    def _encode(self, name: str, examples: Sequence[Example]) -> list[bytes]:
-        codec, place, dtype = self.codecs[name], self.places[name], self.dtypes[name]
+    def _encode(self, name: str, examples: Sequence[Example]) -> tuple[Ids, Ints]:
+        """All ids end to end, and how many each example has."""
+        codec, place = self.codecs[name], self.places[name]
         texts = [example.fields[place] for example in examples]
-        packed: Callable[[Sequence[str]], list[bytes]] | None
-        packed = getattr(codec, "encode_packed", None)
         try:
-            if packed is not None:
-                return packed(texts)
-            return [np.array(row, dtype).tobytes() for row in codec.encode_batch(texts)]
+            if (packed := getattr(codec, "encode_packed", None)) is not None:
+                found: tuple[Ids, Ints] = packed(texts)
+                return found
+            rows = codec.encode_batch(texts)
         except CodecError as error:
             where = examples[error.number].origin
             raise DataError(error.what, where=where, hint=error.hint) from None
+        flat = itertools.chain.from_iterable(rows)
+        sizes = np.fromiter(map(len, rows), PLACE, len(rows))
+        return np.fromiter(flat, self.dtypes[name], int(sizes.sum())), sizes
 
     def _append_places(self, examples: Sequence[Example]) -> None:
         for n, example in enumerate(examples):
@@ -264,8 +265,8 @@ class _Writer:
         self.lines.write(np.array([example.line for example in examples], dtype=PLACE).tobytes())
         self.examples += len(examples)
 
-    def _append(self, name: str, rows: Sequence[bytes], sizes: Ints) -> None:
-        self.ids[name].write(b"".join(rows))
+    def _append(self, name: str, ids: Ids, sizes: Ints) -> None:
+        self.ids[name].write(ids.tobytes())
         self.offsets[name].write((self.totals[name] + np.cumsum(sizes, dtype=PLACE)).tobytes())
         self.totals[name] += int(sizes.sum())
 
