@@ -6,7 +6,6 @@ see `TextTask`.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import shutil
 from abc import abstractmethod
@@ -14,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from regard import registry
 from regard.data import (
@@ -117,7 +114,7 @@ class TextTask(Task):
         if valid is not None:
             found["valid"] = self.split(valid, training=False)
         notes = [line for one in found.values() for line in (*one.notes, *_left_out(one.data))]
-        digests = {name: digest(one.data) for name, one in found.items()}
+        digests = {name: one.data.digest() for name, one in found.items()}
         watched = found["valid"].batches if valid is not None else None
         return Splits(split.batches, watched, tuple(notes), digests)
 
@@ -236,16 +233,6 @@ def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str,
     named = next((split.fields for split in splits if split is not None and split.fields), None)
     given = data.get("fields") or {}
     return {**data, "fields": {**named, **given}} if named and isinstance(given, Mapping) else data
-
-
-def digest(data: PreparedData) -> str:
-    """What batches follow from: every id and every length."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in data.columns:
-        column = data.column(name)
-        for part in (column.ids, column.offsets):
-            found.update(np.ascontiguousarray(part).data)
-    return found.hexdigest()
 
 
 def _left_out(data: PreparedData) -> list[str]:
