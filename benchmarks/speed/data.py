@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from benchmarks.report import measured_on, table, write_section
 
 SIDES = ("source", "target")

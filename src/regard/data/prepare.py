@@ -96,7 +96,7 @@ def prepare(
             draft.rename(entry)
             sync_directory(root)
         except OSError as error:
-            raise _unwritable(root, error) from error
+            raise unwritable(root, error) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return PreparedData.open(entry, files=names)
@@ -126,7 +126,7 @@ def cache_key(
     """What decides the ids, as 32 hexadecimal digits: content, not names or times of files."""
     content = {
         "format": FORMAT,
-        "files": [_digest(path) for path in source.files],
+        "files": [file_digest(path) for path in source.files],
         "source": dict(source.identity),
         "tokenizers": {name: codec.fingerprint for name, codec in codecs.items()},
         "settings": asdict(settings),
@@ -136,7 +136,12 @@ def cache_key(
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -302,7 +307,7 @@ def _locked(root: Path, key: str, *, wait: bool = True) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / f".{key}.lock").open("wb")
     except OSError as error:
-        raise _unwritable(root, error) from error
+        raise unwritable(root, error) from error
     with file:
         try:
             import fcntl
@@ -325,7 +330,8 @@ def _sweep(root: Path, key: str) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _unwritable(root: Path, error: OSError) -> DataError:
+def unwritable(root: Path, error: OSError) -> DataError:
+    """The error for a cache that cannot be written."""
     return DataError(
         f"prepared data cannot be written: {error.strerror or error}",
         where=str(root),
