@@ -340,7 +340,6 @@ def waited(corpus: Corpus, recipe: str, more: Sequence[str]) -> tuple[str, str]:
     from regard.workflow import build_model, load_recipe, make_ready, with_width
 
     settings = [*corpus.settings, f"training.max_steps={WARMUP + STEPS}", *more]
-    settings += ["data.test={}"] if recipe == "demo" else []
     ready = make_ready(load_recipe(recipe, settings), corpus.directory / "run", print)
     model = build_model(ready.recipe, ready.task, ready.settings)
     source = Timed(ready.splits.train)
@@ -353,7 +352,7 @@ def waited(corpus: Corpus, recipe: str, more: Sequence[str]) -> tuple[str, str]:
     train(
         model,
         ready.task.objective(),
-        source,  # type: ignore[arg-type]
+        source,
         with_width(ready.settings, model),
         listeners=[take],
     )

@@ -325,10 +325,12 @@ def test_in_memory() -> None:
 
 def test_the_digest_is_of_the_ids_alone(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> None:
     data = prepare(write_pair(tmp_path), tokenizers, cache=tmp_path / "cache")
-    columns = {name: [data.ids(name, i) for i in range(len(data))] for name in data.columns}
+    columns = {
+        name: [data.ids(name, i).tolist() for i in range(len(data))] for name in data.columns
+    }
     stored, longer = hashlib.blake2b(digest_size=16), PreparedData.in_memory(columns).digest()
     for name in data.columns:
-        stored.update(np.concatenate(columns[name]).tobytes())
+        stored.update(np.concatenate(columns[name]).astype("<u2").tobytes())
         stored.update(np.cumsum([0, *map(len, columns[name])]).astype("<i8").tobytes())
     assert data.digest() == stored.hexdigest() != longer  # held in memory ids are wider
 

@@ -106,7 +106,11 @@ def test_digests_follow_the_content_alone(make, tmp_path):
 
 
 def test_a_shared_cache_knows_the_tokenizer(make, tmp_path, monkeypatch):
-    shared = {"data.cache": str(tmp_path / "cache"), "tokenizer.joint": False, "model.tie": "target"}
+    shared = {
+        "data.cache": str(tmp_path / "cache"),
+        "tokenizer.joint": False,
+        "model.tie": "target",
+    }
     task = make(**shared)
     prepared(task, tmp_path)
     for path in (tmp_path / "run").glob("tokenizer*.json"):
