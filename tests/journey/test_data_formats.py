@@ -140,7 +140,7 @@ def test_a_prepared_cache_is_shared(call, files, plain):
         assert done.returncode == 0, done.stderr
         assert bits(files / name, 2) == plain
     entries = [path for path in (files / "cache").iterdir() if not path.name.startswith(".")]
-    assert len(entries) == 2  # train and valid
+    assert len(entries) == 3  # train, valid, and the tokenizer
     assert not (files / "one" / "data").exists()
 
 

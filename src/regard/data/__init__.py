@@ -23,7 +23,12 @@ from regard.data.readers import (
     open_source,
     read_lines,
 )
-from regard.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
+from regard.data.tokenizers import (
+    Tokenizer,
+    TokenizerSettings,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 if TYPE_CHECKING:
     from regard.data.collate import Pairs
@@ -45,6 +50,7 @@ __all__ = [
     "Source",
     "Table",
     "Tokenizer",
+    "TokenizerSettings",
     "Turn",
     "cache_key",
     "load_tokenizer",

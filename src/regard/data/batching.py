@@ -18,20 +18,22 @@ if TYPE_CHECKING:
     Batch = dict[str, Tensor]
 
 Ints = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.integer[Any]]
+"""Whole numbers in as few bytes as hold them: there are as many as examples."""
 Measure = Literal["tokens", "padded", "sentences"]
 
 _PLANS_KEPT = 2
 
 
 def plan(
-    lengths: Ints,
+    lengths: Numbers,
     *,
     seed: int,
     epoch: int,
     budget: int,
     measure: Measure = "tokens",
     shuffle: bool = True,
-) -> list[Ints]:
+) -> list[Numbers]:
     """The micro-batches of an epoch: every example once, alike lengths together.
 
     Examples are sorted by the first side, then the next, ties broken at random, cut where the
@@ -61,18 +63,37 @@ def plan(
         )
     if not len(lengths):
         return []
-    lengths = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
+    lengths = _narrow(np.asarray(lengths)).reshape(len(lengths), -1)
     cost = _single_costs(lengths, measure)
     if cost.max() > budget:
         raise OverBudgetError(int(cost.argmax()), int(cost.max()), budget)
     random = np.random.Philox(np.random.SeedSequence([seed, epoch]))
-    ties = random.random_raw(len(lengths)) if shuffle else np.arange(len(lengths))
-    order = np.lexsort((ties, *lengths.T[::-1]))
+    ties = random.random_raw(len(lengths)) if shuffle else None
+    order = _sorted(lengths, ties)
+    del ties
     batches = np.split(order, _cuts(cost[order], budget, measure))
     if shuffle:
         turn = np.argsort(random.random_raw(len(batches)), kind="stable")
         batches = [batches[i] for i in turn]
     return batches
+
+
+def _sorted(lengths: Numbers, ties: npt.NDArray[np.uint64] | None) -> Numbers:
+    """Example numbers by the first side, then the next, then the ties, then by themselves.
+
+    What `numpy.lexsort` gives, in a fraction of its time and memory: short integers are sorted by
+    counting.
+    """
+    order: Numbers = np.arange(len(lengths)) if ties is None else np.argsort(ties, kind="stable")
+    order = _narrow(order)
+    for side in lengths.T[::-1]:
+        order = order[np.argsort(side[order], kind="stable")]
+    return order
+
+
+def _narrow(numbers: Numbers) -> Numbers:
+    """The same numbers, none negative, in fewer bytes where they fit."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))), copy=False)
 
 
 class OverBudgetError(DataError):
@@ -87,19 +108,21 @@ class OverBudgetError(DataError):
         self.number, self.cost, self.budget = number, cost, budget
 
 
-def _single_costs(lengths: Ints, measure: Measure) -> Ints:
+def _single_costs(lengths: Numbers, measure: Measure) -> Numbers:
     if measure == "sentences":
-        return np.ones(len(lengths), dtype=np.int64)
-    reduce = np.add if measure == "tokens" else np.maximum
-    return np.asarray(reduce.reduce(lengths, axis=1), dtype=np.int64)
+        return np.ones(len(lengths), dtype=np.uint8)
+    if measure == "tokens":
+        return np.asarray(lengths.sum(axis=1, dtype=np.int64))
+    return np.asarray(lengths.max(axis=1))
 
 
-def _cuts(cost: Ints, budget: int, measure: Measure) -> list[int]:
+def _cuts(cost: Numbers, budget: int, measure: Measure) -> list[int]:
     """Where batches begin, but the first, filling each as far as it goes."""
     if measure == "sentences":
         return list(range(budget, len(cost), budget))
     cuts: list[int] = []
-    start, total = 0, np.cumsum(cost)
+    start = 0
+    total = np.cumsum(cost, dtype=np.int64) if measure == "tokens" else cost
     while True:
         if measure == "tokens":
             before = total[start - 1] if start else 0
@@ -161,13 +184,13 @@ class BatchSource:
         self.data = data
         self.collate = collate
         self.settings = settings
-        self.lengths = collate.lengths(data)
-        self._plans: dict[int, list[Ints]] = {}
+        self.lengths = _narrow(collate.lengths(data))
+        self._plans: dict[int, list[Numbers]] = {}
         self._ahead: dict[tuple[int, int], Future[Batch]] = {}
         self._worker: ThreadPoolExecutor | None = None
         self.plan(0)
 
-    def plan(self, epoch: int) -> list[Ints]:
+    def plan(self, epoch: int) -> list[Numbers]:
         """The example numbers of an epoch's micro-batches."""
         key = epoch if self.settings.shuffle else 0
         found = self._plans.get(key)
@@ -177,7 +200,7 @@ class BatchSource:
             self._plans = {**dict(kept), key: found}
         return found
 
-    def _make_plan(self, epoch: int) -> list[Ints]:
+    def _make_plan(self, epoch: int) -> list[Numbers]:
         settings = self.settings
         try:
             return plan(
@@ -215,7 +238,8 @@ class BatchSource:
 
     def tokens(self, epoch: int = 0) -> Ints:
         """Real tokens of each side, special ones included, in each micro-batch ``[K, sides]``."""
-        return np.stack([self.lengths[batch].sum(axis=0) for batch in self.plan(epoch)])
+        sums = [self.lengths[batch].sum(axis=0, dtype=np.int64) for batch in self.plan(epoch)]
+        return np.stack(sums)
 
     def describe(self, batch: Batch) -> list[str]:
         """Where the examples of a batch come from: ``file:line`` each."""
@@ -229,7 +253,7 @@ class BatchSource:
             self._worker = None
 
     def _make(self, epoch: int, k: int) -> Batch:
-        return self.collate(self.data, self.plan(epoch)[k])
+        return self.collate(self.data, self.plan(epoch)[k].astype(np.int64))
 
     def _fetch_ahead(self, epoch: int, k: int) -> None:
         count = self.settings.prefetch

@@ -36,7 +36,8 @@ LIST = "\n"
 class Codec(Protocol):
     """Texts to ids.
 
-    A codec that takes an empty text has a true ``takes_empty``.
+    A codec that takes an empty text has a true ``takes_empty``. One that makes an array sooner than
+    lists has ``encode_packed``: all ids end to end, and how many each text has.
     """
 
     @property

@@ -24,7 +24,7 @@ from typing import IO, Literal
 import numpy as np
 
 from regard.data.codecs import Codec, CodecError
-from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, PreparedData
+from regard.data.prepared import FORMAT, INDEX, LINES, PLACE, Ids, Ints, PreparedData, id_type
 from regard.data.readers import Example, Source, display_name
 from regard.errors import DataError
 from regard.files import sync_directory, sync_file
@@ -96,7 +96,7 @@ def prepare(
             draft.rename(entry)
             sync_directory(root)
         except OSError as error:
-            raise _unwritable(root, error) from error
+            raise unwritable(root, error) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return PreparedData.open(entry, files=names)
@@ -126,7 +126,7 @@ def cache_key(
     """What decides the ids, as 32 hexadecimal digits: content, not names or times of files."""
     content = {
         "format": FORMAT,
-        "files": [_digest(path) for path in source.files],
+        "files": [file_digest(path) for path in source.files],
         "source": dict(source.identity),
         "tokenizers": {name: codec.fingerprint for name, codec in codecs.items()},
         "settings": asdict(settings),
@@ -136,7 +136,12 @@ def cache_key(
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -200,10 +205,7 @@ class _Writer:
         self.dropped: Counter[str] = Counter()
         self.starts: list[tuple[int, str]] = []
         self.totals = dict.fromkeys(self.codecs, 0)
-        self.dtypes = {
-            name: np.dtype("<u2" if codec.vocab_size <= 1 << 16 else "<u4")
-            for name, codec in self.codecs.items()
-        }
+        self.dtypes = {name: id_type(codec.vocab_size) for name, codec in self.codecs.items()}
         self.filled = {
             name for name, codec in self.codecs.items() if not getattr(codec, "takes_empty", False)
         }
@@ -221,52 +223,57 @@ class _Writer:
         """Encode some examples and append those that go in."""
         places, settings = self.places, self.settings
         kept = [e for e in chunk if all(e.fields[places[name]].strip() for name in self.filled)]
-        rows = {
-            name: self._encode(codec, kept, places[name]) for name, codec in self.codecs.items()
-        }
-        self.dropped[EMPTY] += len(chunk) - len(kept)
-        limit = settings.max_length if settings.too_long != "keep" else None
-        chosen = []
-        for n, example in enumerate(kept):
-            sizes = [len(column[n]) for column in rows.values()]
-            if not all(rows[name][n] for name in self.filled):
-                self.dropped[EMPTY] += 1
-            elif limit is None or max(sizes) <= limit:
-                chosen.append(n)
-            elif settings.too_long == "drop":
-                self.dropped[TOO_LONG] += 1
-            else:
-                raise DataError(
-                    f"the example has {max(sizes)} tokens, more than {limit}",
-                    where=example.origin,
-                    hint="shorten it or leave it out; model.max_positions says what a model reads",
-                )
+        rows = {name: self._encode(name, kept) for name in self.codecs}
+        sizes = {name: held for name, (_, held) in rows.items()}
+        there, fits = np.ones((2, len(kept)), dtype=bool)
+        for name in self.filled:
+            there &= sizes[name] > 0
+        if settings.max_length is not None and settings.too_long != "keep":
+            for column in sizes.values():
+                fits &= column <= settings.max_length
+        longer = np.flatnonzero(there & ~fits)
+        if len(longer) and settings.too_long == "error":
+            most = max(int(column[longer[0]]) for column in sizes.values())
+            raise DataError(
+                f"the example has {most} tokens, more than {settings.max_length}",
+                where=kept[longer[0]].origin,
+                hint="shorten it or leave it out; model.max_positions says what a model reads",
+            )
+        chosen = there & fits
+        self.dropped[EMPTY] += len(chunk) - int(there.sum())
+        self.dropped[TOO_LONG] += len(longer)
         self.dropped = +self.dropped  # only what happened is reported
-        self._append(
-            [kept[n] for n in chosen], {c: [r[n] for n in chosen] for c, r in rows.items()}
-        )
+        self._append_places([kept[n] for n in np.flatnonzero(chosen)])
+        for name, (ids, held) in rows.items():
+            self._append(name, ids[np.repeat(chosen, held)], held[chosen])
 
-    @staticmethod
-    def _encode(codec: Codec, examples: Sequence[Example], place: int) -> list[list[int]]:
+    def _encode(self, name: str, examples: Sequence[Example]) -> tuple[Ids, Ints]:
+        """All ids end to end, and how many each example has."""
+        codec, place = self.codecs[name], self.places[name]
+        texts = [example.fields[place] for example in examples]
         try:
-            return codec.encode_batch([example.fields[place] for example in examples])
+            if (packed := getattr(codec, "encode_packed", None)) is not None:
+                found: tuple[Ids, Ints] = packed(texts)
+                return found
+            rows = codec.encode_batch(texts)
         except CodecError as error:
             where = examples[error.number].origin
             raise DataError(error.what, where=where, hint=error.hint) from None
+        flat = itertools.chain.from_iterable(rows)
+        sizes = np.fromiter(map(len, rows), PLACE, len(rows))
+        return np.fromiter(flat, self.dtypes[name], int(sizes.sum())), sizes
 
-    def _append(self, examples: Sequence[Example], rows: Mapping[str, list[list[int]]]) -> None:
+    def _append_places(self, examples: Sequence[Example]) -> None:
         for n, example in enumerate(examples):
             if not self.starts or self.starts[-1][1] != example.file:
                 self.starts.append((self.examples + n, example.file))
-        lines = np.array([example.line for example in examples], dtype=PLACE)
-        self.lines.write(lines.tobytes())
-        for name, column in rows.items():
-            ends = self.totals[name] + np.cumsum([len(row) for row in column], dtype=PLACE)
-            flat = itertools.chain.from_iterable(column)
-            self.ids[name].write(np.fromiter(flat, dtype=self.dtypes[name]).tobytes())
-            self.offsets[name].write(ends.tobytes())
-            self.totals[name] = int(ends[-1]) if len(ends) else self.totals[name]
+        self.lines.write(np.array([example.line for example in examples], dtype=PLACE).tobytes())
         self.examples += len(examples)
+
+    def _append(self, name: str, ids: Ids, sizes: Ints) -> None:
+        self.ids[name].write(ids.tobytes())
+        self.offsets[name].write((self.totals[name] + np.cumsum(sizes, dtype=PLACE)).tobytes())
+        self.totals[name] += int(sizes.sum())
 
     def describe(self) -> dict[str, dict[str, str | int]]:
         """The columns' part of the index."""
@@ -300,7 +307,7 @@ def _locked(root: Path, key: str, *, wait: bool = True) -> Iterator[None]:
         root.mkdir(parents=True, exist_ok=True)
         file = (root / f".{key}.lock").open("wb")
     except OSError as error:
-        raise _unwritable(root, error) from error
+        raise unwritable(root, error) from error
     with file:
         try:
             import fcntl
@@ -323,7 +330,8 @@ def _sweep(root: Path, key: str) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _unwritable(root: Path, error: OSError) -> DataError:
+def unwritable(root: Path, error: OSError) -> DataError:
+    """The error for a cache that cannot be written."""
     return DataError(
         f"prepared data cannot be written: {error.strerror or error}",
         where=str(root),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,11 @@ LINES = "lines.bin"
 PLACE = np.dtype("<i8")
 
 
+def id_type(vocab_size: int) -> np.dtype[Any]:
+    """The type of stored ids below this number."""
+    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column's ids, end to end: example i is ``ids[offsets[i]:offsets[i + 1]]``."""
@@ -41,6 +47,7 @@ class PreparedData:
         files: file names, and the first example that came from each.
         dropped: how many examples were left out, by reason.
         key: what the data is known by: its content, tokenizers and settings.
+        directory: where its files lie; None: in memory.
     """
 
     def __init__(
@@ -51,12 +58,14 @@ class PreparedData:
         *,
         dropped: Mapping[str, int],
         key: str,
+        directory: Path | None = None,
     ) -> None:
         self._columns = dict(columns)
         self._lines = lines
         self._files = list(files)
         self.dropped = dict(dropped)
         self.key = key
+        self._directory = directory
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -83,6 +92,20 @@ class PreparedData:
         """``file:line`` of an example."""
         which = bisect.bisect_right(self._files, int(i), key=lambda item: item[0]) - 1
         return f"{self._files[which][1]}:{int(self._lines[i])}"
+
+    def digest(self) -> str:
+        """What batches follow from: every id and every length, whatever the names of the files."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, column in self._columns.items():
+            for part, held in (("ids", column.ids), ("offsets", column.offsets)):
+                if self._directory is None:
+                    found.update(np.ascontiguousarray(held).data)
+                    continue
+                # From the file: the map would become resident whole.
+                with (self._directory / f"{name}.{part}").open("rb") as file:
+                    while piece := file.read(1 << 20):
+                        found.update(piece)
+        return found.hexdigest()
 
     @classmethod
     def open(cls, directory: Path, *, files: Sequence[str] | None = None) -> PreparedData:
@@ -114,6 +137,7 @@ class PreparedData:
                 [(int(first), str(names[which])) for first, which in index["starts"]],
                 dropped={str(reason): int(n) for reason, n in index["dropped"].items()},
                 key=str(index["key"]),
+                directory=directory,
             )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise DataError(

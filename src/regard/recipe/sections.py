@@ -93,7 +93,9 @@ class Data(Section):
         "default: 128",
     )
     cache: str | None = Field(
-        None, description="directory of prepared data, shared by runs; default: inside the run"
+        None,
+        description="directory of prepared data and learned tokenizers, shared by runs; default: "
+        "inside the run",
     )
     roles: dict[str, str] | None = Field(
         None,

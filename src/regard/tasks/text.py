@@ -6,7 +6,6 @@ see `TextTask`.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import shutil
 from abc import abstractmethod
@@ -14,8 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from regard import registry
 from regard.data import (
@@ -25,12 +22,13 @@ from regard.data import (
     PrepareSettings,
     Source,
     Tokenizer,
+    TokenizerSettings,
     load_tokenizer,
     prepare,
-    train_tokenizer,
 )
 from regard.data.batching import Collate
 from regard.data.codecs import Codec
+from regard.data.learned import learn_once
 from regard.data.readers.tables import is_table
 from regard.errors import RunError
 from regard.recipe import Recipe
@@ -117,7 +115,7 @@ class TextTask(Task):
         if valid is not None:
             found["valid"] = self.split(valid, training=False)
         notes = [line for one in found.values() for line in (*one.notes, *_left_out(one.data))]
-        digests = {name: digest(one.data) for name, one in found.items()}
+        digests = {name: one.data.digest() for name, one in found.items()}
         watched = found["valid"].batches if valid is not None else None
         return Splits(split.batches, watched, tuple(notes), digests)
 
@@ -141,7 +139,9 @@ class TextTask(Task):
 
     def learn_tokenizer(self, train: Source) -> None:
         """As the recipe wants it, from the training data; the run keeps it."""
-        self.tokenizer = learned(self.recipe, self.texts(train), self.special)
+        self.tokenizer = learned(
+            self.recipe, train, self.texts(train), cache=self.cache, extra=self.special
+        )
         self.tokenizer.save(self.directory / TOKENIZER)
 
     def text(self, split: str) -> Source:
@@ -207,17 +207,30 @@ def stored(recipe: Recipe, run: Path, names: Sequence[str] = (TOKENIZER,)) -> li
     return [load_tokenizer(run / name) for name in names if (run / name).exists()]
 
 
-def learned(recipe: Recipe, texts: Iterable[str], extra: Sequence[str] = ()) -> Tokenizer:
-    """A tokenizer as the recipe wants it, learned from these texts, with extra special entries."""
-    settings = recipe.tokenizer
-    return train_tokenizer(
-        settings.kind,
-        texts,
-        vocab_size=settings.vocab_size,
-        lowercase=settings.lowercase,
-        continuation=settings.continuation or None,
-        extra=extra,
+def learned(
+    recipe: Recipe,
+    source: Source,
+    texts: Iterable[str],
+    *,
+    cache: Path,
+    columns: Sequence[str] = (),
+    extra: Sequence[str] = (),
+) -> Tokenizer:
+    """A tokenizer as the recipe wants it, learned once from a source's texts.
+
+    Args:
+        recipe: says what kind.
+        source, texts: what it is learned from.
+        cache: of prepared data.
+        columns: of the source that the texts are, where the task alone does not say it.
+        extra: special entries beside the usual ones.
+    """
+    given = recipe.tokenizer
+    settings = TokenizerSettings(
+        given.kind, given.vocab_size, given.lowercase, given.continuation or None, tuple(extra)
     )
+    what = " ".join((recipe.task, *columns))
+    return learn_once(settings, source, texts, cache=cache, what=what)
 
 
 def objective_of(recipe: Recipe) -> Any:
@@ -236,16 +249,6 @@ def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str,
     named = next((split.fields for split in splits if split is not None and split.fields), None)
     given = data.get("fields") or {}
     return {**data, "fields": {**named, **given}} if named and isinstance(given, Mapping) else data
-
-
-def digest(data: PreparedData) -> str:
-    """What batches follow from: every id and every length."""
-    found = hashlib.blake2b(digest_size=16)
-    for name in data.columns:
-        column = data.column(name)
-        for part in (column.ids, column.offsets):
-            found.update(np.ascontiguousarray(part).data)
-    return found.hexdigest()
 
 
 def _left_out(data: PreparedData) -> list[str]:

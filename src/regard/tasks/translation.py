@@ -109,14 +109,16 @@ class Translation(TextTask):
     def learn_tokenizer(self, train: Source) -> None:
         """From both sides together unless ``tokenizer.joint`` is false."""
         if self.recipe.tokenizer.joint:
-            joint = learned(self.recipe, self.texts(train))
+            joint = self._learned(train, COLUMNS)
             self.tokenizers = {"source": joint, "target": joint}
         else:
-            self.tokenizers = {
-                column: learned(self.recipe, _texts(train, [column])) for column in COLUMNS
-            }
+            self.tokenizers = {column: self._learned(train, [column]) for column in COLUMNS}
             self.tokenizers["source"].save(self.directory / SOURCE_TOKENIZER)
         self.tokenizers["target"].save(self.directory / TOKENIZER)
+
+    def _learned(self, train: Source, columns: Sequence[str]) -> Tokenizer:
+        texts = _texts(train, columns)
+        return learned(self.recipe, train, texts, cache=self.cache, columns=columns)
 
     def model_settings(self) -> dict[str, Any]:
         """Sizes of the vocabularies."""

@@ -74,6 +74,26 @@ def test_batches_are_filled_and_alike(pairs: list[tuple[int, int]], measure: Mea
         assert COSTS[measure](lengths[one_more]) > 100  # nothing more would have fitted
 
 
+@given(
+    rows=st.lists(st.tuples(*[st.sampled_from([1, 2, 300, 70_000])] * 3), min_size=1, max_size=60),
+    sides=st.integers(1, 3),
+    epoch=st.integers(0, 9),
+    shuffle=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_order_is_lexsorts(
+    rows: list[tuple[int, ...]], sides: int, epoch: int, shuffle: bool
+) -> None:
+    """Of lengths of any size, in whatever type they are sorted."""
+    lengths = np.array(rows)[:, :sides]
+    batches = plan(lengths, seed=4, epoch=epoch, budget=1, measure="sentences", shuffle=shuffle)
+    random = np.random.Philox(np.random.SeedSequence([4, epoch]))
+    ties = random.random_raw(len(rows)) if shuffle else np.arange(len(rows))
+    wanted = np.lexsort((ties, *lengths.T[::-1]))
+    turn = np.argsort(random.random_raw(len(rows)), kind="stable") if shuffle else ties
+    assert np.concatenate(batches).tolist() == wanted[turn].tolist()
+
+
 def test_epochs_and_seeds_differ() -> None:
     lengths = np.random.default_rng(0).integers(1, 30, (500, 2))
     plans = {

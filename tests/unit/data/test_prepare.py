@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -320,6 +321,45 @@ def test_in_memory() -> None:
     assert data.origin(1) == "demo:2"
     with pytest.raises(DataError, match="unequal"):
         PreparedData.in_memory({"source": [[1]], "target": []})
+
+
+def test_the_digest_is_of_the_ids_alone(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> None:
+    data = prepare(write_pair(tmp_path), tokenizers, cache=tmp_path / "cache")
+    columns = {
+        name: [data.ids(name, i).tolist() for i in range(len(data))] for name in data.columns
+    }
+    stored, longer = hashlib.blake2b(digest_size=16), PreparedData.in_memory(columns).digest()
+    for name in data.columns:
+        stored.update(np.concatenate(columns[name]).astype("<u2").tobytes())
+        stored.update(np.cumsum([0, *map(len, columns[name])]).astype("<i8").tobytes())
+    assert data.digest() == stored.hexdigest() != longer  # held in memory ids are wider
+
+
+class Listed:
+    """A codec that gives lists alone."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.vocab_size, self.fingerprint = tokenizer.vocab_size, "listed"
+        self.encode_batch = tokenizer.encode_batch
+
+
+def test_arrays_and_lists_are_the_same_data(tmp_path: Path) -> None:
+    texts = ["a  b", "a b\tc", "d \u00a0", "c" * 9, *SOURCE, *TARGET]
+    tokenizer = train_tokenizer("bpe", texts * 2)
+    made = [
+        prepare(
+            write_pair(tmp_path, texts, texts[::-1]),
+            {"source": codec, "target": codec},
+            cache=tmp_path / type(codec).__name__,
+            settings=PrepareSettings(3),
+        )
+        for codec in (tokenizer, Listed(tokenizer))
+    ]
+    assert made[0].digest() == made[1].digest()
+    assert made[0].dropped == made[1].dropped
+    assert made[0].dropped["empty"] == 6
+    assert made[0].dropped["too long"]
+    assert made[0].origin(0) == made[1].origin(0)
 
 
 def test_zero_byte_maps(tmp_path: Path) -> None:

@@ -162,6 +162,25 @@ def test_batches_of_real_kind_equal_single(trained: dict[str, Tokenizer]) -> Non
         assert tokenizer.encode_batch(["the"])[0] == tokenizer.encode("the")
 
 
+def test_known_words_are_forgotten_without_harm(
+    trained: dict[str, Tokenizer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("regard.data.tokenizers.library._MOST_WORDS", 4)
+    texts = [*WORDS, *STRANGE, *WORDS[::-1]]
+    for kind in ("bpe", "unigram", "wordpiece"):
+        tokenizer = load_tokenizer_of(trained[kind])
+        for text in texts:
+            assert tokenizer.encode_batch([text, texts[0]]) == [
+                tokenizer.encode(text),
+                tokenizer.encode(texts[0]),
+            ]
+
+
+def load_tokenizer_of(tokenizer: Tokenizer) -> Tokenizer:
+    """Another one of the same definition, that knows no word yet."""
+    return type(tokenizer)(tokenizer.definition)
+
+
 _CACHE: dict[str, Tokenizer] = {}
 
 

@@ -105,6 +105,24 @@ def test_digests_follow_the_content_alone(make, tmp_path):
     assert changed["valid"] == first["valid"]
 
 
+def test_a_shared_cache_knows_the_tokenizer(make, tmp_path, monkeypatch):
+    shared = {
+        "data.cache": str(tmp_path / "cache"),
+        "tokenizer.joint": False,
+        "model.tie": "target",
+    }
+    task = make(**shared)
+    prepared(task, tmp_path)
+    for path in (tmp_path / "run").glob("tokenizer*.json"):
+        path.unlink()  # as in another run
+    monkeypatch.setattr("regard.data.learned.train_tokenizer", None)
+    again = make(**shared)
+    prepared(again, tmp_path)
+    for side, tokenizer in task.tokenizers.items():
+        assert again.tokenizers[side].to_json() == tokenizer.to_json()
+    assert task.tokenizers["source"].vocabulary != task.tokenizers["target"].vocabulary
+
+
 def test_no_validation_data(make, tmp_path):
     splits = prepared(make({"train": PAIRS["train"]}), tmp_path)
     assert splits.valid is None
