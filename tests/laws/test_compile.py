@@ -6,6 +6,7 @@ from torch.compiler import reset
 
 from regard import registry
 from regard.nn import CACHES, kernels
+from regard.objectives import NextToken
 
 from ._cases import Case, families
 
@@ -69,6 +70,24 @@ def test_training_is_one_graph(name):
             for ours, theirs in zip(found, expected, strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
         assert compiled.graphs <= MOST_GRAPHS
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_loss_is_one_graph():
+    case = Case(registry.family("gpt"), (), "packed")
+    model, objective = case.model(torch.float32), NextToken()
+
+    def loss(batch):
+        return objective(model, batch)["loss"].sum
+
+    compiled = Compiled(loss)
+    for length in LENGTHS:
+        batch = {"ids": case.example(3, length)["ids"]}
+        expected, found = (
+            torch.autograd.grad(made, model.parameters()) for made in (loss(batch), compiled(batch))
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert compiled.graphs <= MOST_GRAPHS
 
 
 @pytest.mark.filterwarnings("default")

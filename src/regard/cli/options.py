@@ -22,7 +22,7 @@ BatchTokens = Annotated[
     int, typer.Option(help="source tokens at once; changes the speed alone", min=1)
 ]
 Precision = Annotated[
-    str | None, typer.Option(help="auto, float32 or bfloat16; default: the recipe's")
+    str | None, typer.Option(help="auto, float32, bfloat16 or int8; default: the recipe's")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 Checkpoint = Annotated[

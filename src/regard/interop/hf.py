@@ -179,8 +179,9 @@ def _spelled_out(family: Family, config: Any) -> dict[str, Any]:
             part = dataclasses.replace(
                 part, d_key=d_key, d_value=d_value, num_kv_heads=part.kv_heads
             )
-        if isinstance(part, NormSpec) and part.kind == "rmsnorm":
-            part = dataclasses.replace(part, bias=None)  # it never has one
+        if isinstance(part, NormSpec):  # not said is what the kind usually has
+            biased = part.kind == "layernorm" if part.bias is None else part.bias
+            part = dataclasses.replace(part, bias=biased)
         if dataclasses.is_dataclass(part):
             return {one.name: spell(getattr(part, one.name)) for one in dataclasses.fields(part)}
         return part

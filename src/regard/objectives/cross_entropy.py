@@ -111,6 +111,8 @@ def chunked_loss(
     Returns:
         Two scalars, float32 or wider: the smoothed sum, which has gradients, and the plain sum.
     """
+    if torch.compiler.is_compiling():  # a compiler reads the formula, and fuses what it can
+        return plain_loss(states, weight, bias, labels, smoothing)
     sums = _Chunked.apply(states, weight, bias, labels, smoothing)  # type: ignore[no-untyped-call]
     return cast(Sums, sums)
 

@@ -68,6 +68,12 @@ def test_what_none_can_say(family, preset, words):
     assert re.search(words, caught.value.hint or "")
 
 
+@pytest.mark.parametrize(("preset", "bias"), [("gpt2", True), ("stories15m", False)])
+def test_a_default_may_be_said(preset, bias):
+    config = config_of("gpt", preset, num_layers=1, **{"layer.norm.bias": bias})
+    assert form_for("gpt", config)[1] == []
+
+
 def test_what_only_training_knows_is_told():
     config = config_of("gpt", "stories15m", num_layers=1, **{"layer.dropout": 0.1})
     found, unsaid = form_for("gpt", config)
