@@ -40,7 +40,7 @@ class Size:
     """A model and a batch of its training; the defaults are the middle.
 
     Attributes:
-        tokens: source and target tokens of a batch.
+        tokens: source and target training: tokens of a batch.
         length: of each source and each target.
         width: of the states; feed-forward networks are four times as wide, heads 64.
         layers: of the encoder, and of the decoder.
@@ -121,17 +121,17 @@ def powers(last: int) -> tuple[int, ...]:
 
 
 TRAINING = {
-    "tokens": ("tokens of a batch", (256, 512, 1024, 2048, 4096, 8192)),
-    "length": ("length of the texts", (8, 16, 32, 64, 128, 256, 512, 1024)),
-    "width": ("width", (64, 128, 256, 512, 1024)),
-    "layers": ("layers in each stack", (1, 2, 4, 8, 16)),
-    "vocabulary": ("vocabulary", (1_250, 2_500, 5_000, VOCAB, 20_000, 40_000, 80_000)),
-    "threads": ("threads", powers(THREADS)),
+    "tokens": ("training: tokens of a batch", (256, 512, 1024, 2048, 4096, 8192)),
+    "length": ("training: length of the texts", (8, 16, 32, 64, 128, 256, 512, 1024)),
+    "width": ("training: width", (64, 128, 256, 512, 1024)),
+    "layers": ("training: layers in each stack", (1, 2, 4, 8, 16)),
+    "vocabulary": ("training: vocabulary", (1_250, 2_500, 5_000, VOCAB, 20_000, 40_000, 80_000)),
+    "threads": ("training: threads", powers(THREADS)),
 }
 DECODING = {
-    "sentences": ("sentences together", (1, 2, 4, 8, 16, 32, 64)),
-    "beam": ("beam (1 = greedy)", (1, 2, 4, 8, 16)),
-    "threads": ("threads in decoding", powers(THREADS)),
+    "sentences": ("decoding: sentences together", (1, 2, 4, 8, 16, 32, 64)),
+    "beam": ("decoding: beam (1 = greedy)", (1, 2, 4, 8, 16)),
+    "threads": ("decoding: threads", powers(THREADS)),
 }
 Times = dict[tuple[str, int], list[float]]
 """Seconds by precision and value."""
@@ -230,6 +230,7 @@ def draw(found: list[Sweep], path: Path) -> None:
     """A panel for each sweep: milliseconds over the number that grows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     across = 3
     down = -(-len(found) // across)
@@ -249,6 +250,7 @@ def draw(found: list[Sweep], path: Path) -> None:
         axis.set_yscale("log")
         axis.set_xticks(values, [short(value) for value in values], fontsize=8)
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.tick_params(axis="y", labelsize=8)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axis.set_title(sweep.title, loc="left", fontsize=9)

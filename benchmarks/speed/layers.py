@@ -93,6 +93,7 @@ def draw(times: Figures, bytes_kept: Figures, path: Path) -> None:
     """Two panels over n: time and memory of a token."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     lengths = list(dict.fromkeys(length for _, length in times))
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
@@ -110,6 +111,7 @@ def draw(times: Figures, bytes_kept: Figures, path: Path) -> None:
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_xticks(lengths, [f"{length:,}" for length in lengths], fontsize=8)
         axis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.tick_params(labelsize=8)
         axis.yaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axis.set_xlabel("n, tokens of a text", fontsize=8)
@@ -119,9 +121,7 @@ def draw(times: Figures, bytes_kept: Figures, path: Path) -> None:
     save_picture(figure, path)
 
 
-def write(
-    times: Figures, bytes_kept: Figures, parameters: dict[str, int], rounds: int
-) -> None:
+def write(times: Figures, bytes_kept: Figures, parameters: dict[str, int], rounds: int) -> None:
     lengths = list(dict.fromkeys(length for _, length in times))
     most = max(lengths)
     body = [

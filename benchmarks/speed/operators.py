@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.operators [--precision bfloat16] [--batches FILE]
 
-By torch's profiler, over the batches that the peers dump (`benchmarks.speed.beside` leaves them), or
-made ones of like lengths. The profiler itself takes time for each call, so small operators look
+By torch's profiler, over the batches that the peers dump (`benchmarks.speed.beside` leaves them),
+or made ones of like lengths. The profiler itself takes time for each call, so small operators look
 dearer than they are. Tables go to RESULTS.md.
 """
 
@@ -81,7 +81,11 @@ def described(shape: str, batches: list[Batch], options: Namespace) -> str:
     rows.append(line("all others", events[TOP:]))
     products = [event for event in events if event.key.rpartition(":")[2] in PRODUCTS]
     rows.append(line("all matrix products together", products))
-    header = (f"{shape}, {total / steps / 1000:,.0f} ms a step", "share of the time", "calls a step")
+    header = (
+        f"{shape}, {total / steps / 1000:,.0f} ms a step",
+        "share of the time",
+        "calls a step",
+    )
     return table(header, rows)
 
 
