@@ -144,8 +144,8 @@ def write(scores: Scores, options: argparse.Namespace, minutes: float) -> None:
         rows.append([name, *cells])
     body = [
         f"{measured_on()} {minutes:.1f} minutes. Width {WIDTH}, {SYMBOLS} symbols, "
-        f"{options.steps} steps of {BATCH} texts (Adam, peak {PEAK:g}) for each distance and each of "
-        f"{len(options.seeds)} seeds (mean ± standard deviation); guessing has "
+        f"{options.steps} steps of {BATCH} texts (Adam, peak {PEAK:g}) for each distance and each "
+        f"of {len(options.seeds)} seeds (mean ± standard deviation); guessing has "
         f"{100 / SYMBOLS:.0f}. All read sinusoidal positions; one layer each, of the dilated "
         f"convolutions as many as reach back, up to {enough(distances[-1] + 1)}. Parameters are "
         "the layer's, at the longest distance.",
