@@ -65,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     backend.keep_heap()
-    begun = time.perf_counter()
+    begun = time.process_time()
     scores: Scores = {}
     for name, kind in LAYERS.items():
         for distance in options.distances:
@@ -73,7 +73,7 @@ def main() -> None:
             scores[name, distance] = found
             print(f"{name:<26} {distance:>4}: {mean(found):.1%}", flush=True)
     draw(scores, HERE / "distance.png")
-    write(scores, options, (time.perf_counter() - begun) / 60)
+    write(scores, options, (time.process_time() - begun) / 60)
 
 
 def accuracy(kind: Kind, distance: int, seed: int, steps: int) -> float:
@@ -143,7 +143,7 @@ def write(scores: Scores, options: argparse.Namespace, minutes: float) -> None:
             cells.append(f"{mean(found):.0f}{spread}")
         rows.append([name, *cells])
     body = [
-        f"{measured_on()} {minutes:.1f} minutes. Width {WIDTH}, {SYMBOLS} symbols, "
+        f"{measured_on()} {minutes:.1f} minutes of a core. Width {WIDTH}, {SYMBOLS} symbols, "
         f"{options.steps} steps of {BATCH} texts (Adam, peak {PEAK:g}) for each distance and each "
         f"of {len(options.seeds)} seeds (mean ± standard deviation); guessing has "
         f"{100 / SYMBOLS:.0f}. All read sinusoidal positions; one layer each, of the dilated "
