@@ -18,6 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.report import save_picture
+
 OURS, THEIRS = "#a3254f", "#b9b2a6"
 COLUMNS = 2
 JOBS = {
@@ -68,7 +70,6 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     """A panel for each job and case: a bar for each system, the fastest on top."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     panels = by_title(rows)
     across = min(COLUMNS, len(panels))
@@ -93,8 +94,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axis.set_xticks([])
         axis.spines[["top", "right", "bottom"]].set_visible(False)
         axis.margins(x=0.15)
-    figure.savefig(path, dpi=90)
-    Image.open(path).convert("RGB").quantize(32).save(path, optimize=True)
+    save_picture(figure, path)
 
 
 def main() -> None:

@@ -6,6 +6,10 @@ import datetime
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Results
@@ -29,6 +33,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     lines = [" | ".join(header), " | ".join("---" for _ in header)]
     lines += [" | ".join(str(cell) for cell in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def save_picture(figure: Figure, path: Path, *, colors: int = 32) -> None:
+    """Write a PNG with a palette of few colors, which is a third of the size."""
+    from PIL import Image
+
+    figure.savefig(path, dpi=90)
+    Image.open(path).convert("RGB").quantize(colors).save(path, optimize=True)
 
 
 def measured_on() -> str:

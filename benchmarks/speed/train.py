@@ -13,6 +13,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from regard.training.precision import make_precision
 VOCAB = 10_000
 DROPOUT = {"tiny": 0.3, "base": 0.1}
 Batch = dict[str, Tensor]
+Step = Callable[[Batch], float]
 
 
 def main() -> None:
@@ -92,7 +94,7 @@ def load(path: Path) -> list[Batch]:
     return batches
 
 
-def make_step(options: argparse.Namespace):
+def make_step(options: argparse.Namespace) -> Step:
     dropout = DROPOUT[options.shape]
     overrides = {
         "max_positions": 256,
@@ -101,10 +103,15 @@ def make_step(options: argparse.Namespace):
         "layer.attention.dropout": options.attention_dropout,
     }
     config = TransformerConfig.preset(options.shape, vocab_size=VOCAB, overrides=overrides)
-    model, objective = Transformer(config).train(), CrossEntropy(0.1)
+    model = Transformer(config).train()
     for stack in (model.encoder, model.decoder):
         stack.gradient_checkpointing = options.checkpointing
-    precision = make_precision(options.precision, model)
+    return stepper(model, options.precision)
+
+
+def stepper(model: Transformer, format_name: str) -> Step:
+    """Forward, backward and Adam on a batch, in a precision; the loss comes back."""
+    objective, precision = CrossEntropy(0.1), make_precision(format_name, model)
     weights = list(precision.trained_weights.values())
     optimizer = torch.optim.Adam(weights, lr=1e-4, betas=(0.9, 0.98), fused=True)
 
@@ -153,7 +160,7 @@ def tokens(batch: Batch) -> int:
     return int(batch["source_mask"].sum() + batch["target_mask"][:, 1:].sum())
 
 
-def window(step, batches: list[Batch], seconds: float) -> float:
+def window(step: Step, batches: list[Batch], seconds: float) -> float:
     """Real source and target tokens a second over whole passes."""
     done, start = 0, time.perf_counter()
     while True:
@@ -165,7 +172,7 @@ def window(step, batches: list[Batch], seconds: float) -> float:
             return done / elapsed
 
 
-def profile(step, batches: list[Batch]) -> None:
+def profile(step: Step, batches: list[Batch]) -> None:
     with torch.profiler.profile() as seen:
         for batch in batches:
             step(batch)
