@@ -35,7 +35,7 @@ RECIPE = SETTINGS[False][0]
 AT = (50, 100, 200, 500)
 WIDE = 20  # steps that a point of the picture is the mean of
 NO_DROPOUT = tuple(f"{part}.dropout=0" for part in ("model.embedding", "model.layer"))
-STYLES = {"plain": "k-", "plain, other dropout": "0.6", "float32": "C0-", "bfloat16": "C3-"}
+COLORS = {"plain": "black", "plain, other dropout": "0.6", "float32": "C0", "bfloat16": "C3"}
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,10 @@ def draw(found: list[Curve], path: Path) -> None:
             label = None if one.name in labeled else one.name
             labeled.add(one.name)
             values = [one.after(step) for step in steps]
-            color = STYLES[one.name]
-            style = {"color": color} if len(color) == 3 and color[0] == "0" else {}
-            fmt = () if style else (color,)
-            above.plot(steps, values, *fmt, **style, linewidth=1, label=label)
+            style = {"color": COLORS[one.name], "linewidth": 1}
+            above.plot(steps, values, **style, label=label)
             apart = [a - plain.after(step) for a, step in zip(values, steps, strict=True)]
-            below.plot(steps, apart, *fmt, **style, linewidth=1)
+            below.plot(steps, apart, **style)
         above.set_title("with dropout" if dropout else "without dropout", fontsize=9)
         above.legend(fontsize=8)
         below.set_xlabel("step")
