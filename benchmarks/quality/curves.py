@@ -70,6 +70,10 @@ class Curve:
         """Mean of the last few steps until one."""
         return mean(self.losses[max(0, step - wide) : step])
 
+    def farthest(self, other: Curve, until: int) -> float:
+        """Largest difference of the two, as the picture has them."""
+        return max(abs(self.after(n) - other.after(n)) for n in range(WIDE, until + 1))
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -172,6 +176,7 @@ def draw(found: list[Curve], path: Path) -> None:
 
 def write(found: list[Curve], options: argparse.Namespace) -> None:
     steps = [step for step in AT if step <= options.steps]
+    ends = sorted({min(100, options.steps), options.steps})
     rows = []
     for one in found:
         plain = plain_of(found, one.dropout)
@@ -181,6 +186,7 @@ def write(found: list[Curve], options: argparse.Namespace) -> None:
                 one.name,
                 "as published" if one.dropout else "none",
                 *(f"{one.losses[step - 1]:.3f}" for step in steps),
+                *(f"{one.farthest(plain, until):.4f}" for until in ends),
                 f"{last:.4f}",
                 f"{last - plain.after(options.steps, 50):+.4f}",
                 f"{one.valid:.4f}",
@@ -190,12 +196,14 @@ def write(found: list[Curve], options: argparse.Namespace) -> None:
     header = (
         *("path", "dropout"),
         *(f"step {step}" for step in steps),
+        *(f"farthest from plain until {step}" for step in ends),
         *("last 50 steps", "minus plain", "validation", "minus plain"),
     )
     write_section(
         "Loss curves: fast and plain paths",
-        f"{measured_on()} `{RECIPE}`{' '.join(['', *options.settings])}, {options.steps} steps."
-        f"\n\n{table(header, rows)}\n\n![curves](quality/curves.png)",
+        f"{measured_on()} `{RECIPE}`{' '.join(['', *options.settings])}, {options.steps} steps. "
+        f"Distances are of means over {WIDE} steps, as in the picture.\n\n"
+        f"{table(header, rows)}\n\n![curves](quality/curves.png)",
     )
 
 
