@@ -28,6 +28,7 @@ JOBS = {
     "lm": "GPT step",
     "bert": "BERT step",
     "generate": "Generation",
+    "encode": "States",
 }
 
 

@@ -35,7 +35,7 @@ RECIPE = SETTINGS[False][0]
 AT = (50, 100, 200, 500)
 WIDE = 20  # steps that a point of the picture is the mean of
 NO_DROPOUT = tuple(f"{part}.dropout=0" for part in ("model.embedding", "model.layer"))
-STYLES = {"plain": "k-", "plain, other dropout": "0.6", "float32": "C0-", "bfloat16": "C3-"}
+COLORS = {"plain": "black", "plain, other dropout": "0.6", "float32": "C0", "bfloat16": "C3"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Curve:
     def after(self, step: int, wide: int = WIDE) -> float:
         """Mean of the last few steps until one."""
         return mean(self.losses[max(0, step - wide) : step])
+
+    def farthest(self, other: Curve, until: int) -> float:
+        """Largest difference of the two, as the picture has them."""
+        return max(abs(self.after(n) - other.after(n)) for n in range(WIDE, until + 1))
 
 
 def main() -> None:
@@ -158,12 +162,10 @@ def draw(found: list[Curve], path: Path) -> None:
             label = None if one.name in labeled else one.name
             labeled.add(one.name)
             values = [one.after(step) for step in steps]
-            color = STYLES[one.name]
-            style = {"color": color} if len(color) == 3 and color[0] == "0" else {}
-            fmt = () if style else (color,)
-            above.plot(steps, values, *fmt, **style, linewidth=1, label=label)
+            style = {"color": COLORS[one.name], "linewidth": 1}
+            above.plot(steps, values, **style, label=label)
             apart = [a - plain.after(step) for a, step in zip(values, steps, strict=True)]
-            below.plot(steps, apart, *fmt, **style, linewidth=1)
+            below.plot(steps, apart, **style)
         above.set_title("with dropout" if dropout else "without dropout", fontsize=9)
         above.legend(fontsize=8)
         below.set_xlabel("step")
@@ -174,6 +176,7 @@ def draw(found: list[Curve], path: Path) -> None:
 
 def write(found: list[Curve], options: argparse.Namespace) -> None:
     steps = [step for step in AT if step <= options.steps]
+    ends = sorted({min(100, options.steps), options.steps})
     rows = []
     for one in found:
         plain = plain_of(found, one.dropout)
@@ -183,6 +186,7 @@ def write(found: list[Curve], options: argparse.Namespace) -> None:
                 one.name,
                 "as published" if one.dropout else "none",
                 *(f"{one.losses[step - 1]:.3f}" for step in steps),
+                *(f"{one.farthest(plain, until):.4f}" for until in ends),
                 f"{last:.4f}",
                 f"{last - plain.after(options.steps, 50):+.4f}",
                 f"{one.valid:.4f}",
@@ -192,12 +196,14 @@ def write(found: list[Curve], options: argparse.Namespace) -> None:
     header = (
         *("path", "dropout"),
         *(f"step {step}" for step in steps),
+        *(f"farthest from plain until {step}" for step in ends),
         *("last 50 steps", "minus plain", "validation", "minus plain"),
     )
     write_section(
         "Loss curves: fast and plain paths",
-        f"{measured_on()} `{RECIPE}`{' '.join(['', *options.settings])}, {options.steps} steps."
-        f"\n\n{table(header, rows)}\n\n![curves](quality/curves.png)",
+        f"{measured_on()} `{RECIPE}`{' '.join(['', *options.settings])}, {options.steps} steps. "
+        f"Distances are of means over {WIDE} steps, as in the picture.\n\n"
+        f"{table(header, rows)}\n\n![curves](quality/curves.png)",
     )
 
 

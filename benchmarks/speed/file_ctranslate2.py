@@ -6,7 +6,7 @@
 
 WEIGHTS holds ours under our names (weights.npz, model.json, tokenizer.json), SETTINGS is JSON (see
 `Settings`). ``translate`` is what a user writes: lines in, lines out. ``scout`` prints the seconds
-of each of its settings, the model loaded before.
+of each of its settings, the model loaded before, the best of two passes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,12 @@ def scout(model: Path, source: Path, several: list[Settings]) -> None:
     for settings in several:
         translator = Translator(model, settings)
         translator(lines[:64], settings)
-        begun = time.perf_counter()
-        translator(lines, settings)
-        print(time.perf_counter() - begun, flush=True)
+        seconds = []
+        for _ in range(PASSES):
+            begun = time.perf_counter()
+            translator(lines, settings)
+            seconds.append(time.perf_counter() - begun)
+        print(min(seconds), flush=True)
 
 
 def main() -> None:
