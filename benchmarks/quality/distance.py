@@ -112,9 +112,11 @@ def draw(scores: Scores, path: Path) -> None:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
-    for name, kind in LAYERS.items():
+    for number, (name, kind) in enumerate(LAYERS.items()):
         held = [[100 * one for one in scores[name, distance]] for distance in distances]
-        line = axis.plot(distances, list(map(mean, held)), kind.style, markersize=4, label=name)[0]
+        size = len(LAYERS) - number  # the first are wider, so that lines over them hide nothing
+        look = {"markersize": 3 + size, "linewidth": 1 + size / 2, "label": name}
+        line = axis.plot(distances, list(map(mean, held)), kind.style, **look)[0]
         lows, highs = list(map(min, held)), list(map(max, held))
         axis.fill_between(distances, lows, highs, color=line.get_color(), alpha=0.15, linewidth=0)
     axis.axhline(100 / SYMBOLS, color="0.6", linewidth=1, linestyle=":")

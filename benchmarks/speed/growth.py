@@ -164,7 +164,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=0.25, help="a window lasts at least this")
-    parser.add_argument("--only", nargs="+", default=[*TRAINING, *DECODING], help="which sweeps")
+    sweeps = [*TRAINING, *DECODING]
+    parser.add_argument(
+        "--only", nargs="+", default=sweeps, choices=sweeps, help="sweeps, and no others"
+    )
     options = parser.parse_args()
     backend.keep_heap()
     torch.manual_seed(0)
