@@ -19,6 +19,9 @@ from regard.nn.positions import Learned, NoPositions, Rotary, Sinusoidal
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Stack
 
+MOST_TOKENS = 32
+"""Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
+
 _MAPS = (Linear, SplitLinear)
 _ACTIVATIONS = {
     feedforward.relu: "relu",
@@ -58,7 +61,7 @@ class FusedStack:
     def serves(self, states: Tensor, cache: Cache) -> bool:
         """Whether it can make this step, and the stack is still what it was made of."""
         plain = states.dtype == torch.float32 and states.device.type == "cpu"
-        if not plain or states.shape[1] > kernels.FEW_QUERIES or torch.compiler.is_compiling():
+        if not plain or states.shape[1] > MOST_TOKENS or torch.compiler.is_compiling():
             return False
         if torch.is_grad_enabled() or kernels.observed() or kernels.forced():
             return False
