@@ -2,7 +2,7 @@
 
     cd benchmarks/results
     python -m benchmarks.chart train-*-bfloat16.json decode-base-*.json generate-int8.json \\
-      bert-*.json lm-*.json -o docs/images/speed.png
+      encode-int8.json bert-*.json lm-*.json -o docs/images/speed.png
 
 Each file holds rows of one run in which regard was timed beside every peer: window after window,
 so that a ratio compares the same minutes.

@@ -24,6 +24,7 @@ from benchmarks.speed.jobs import JOBS, Job
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results"
 TITLE = "Beside peers: "
+CASES = {"cpu": "nanoGPT's CPU size", "gpu": "nanoGPT's GPU size"}
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def run(job: Job, options: argparse.Namespace, output: Path) -> dict[str, Any]:
     subprocess.run(command, cwd=options.peers, env=environment, check=True)
     found: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     for row in found["rows"]:
-        row["case"] += f", {job.precision}"
+        row["case"] = f"{CASES.get(row['case'], row['case'])}, {job.precision}"
     output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
