@@ -1,6 +1,7 @@
 """Every test starts from the same seeds; property tests draw the same examples every time."""
 
 import random
+import signal
 import sys
 
 import hypothesis
@@ -10,6 +11,10 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, print_blob=False
 )
 hypothesis.settings.load_profile("repeatable")
+
+# A shell's background job ignores SIGINT, and so would the command lines that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
