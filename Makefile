@@ -35,15 +35,23 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# PEERS=DIR (the peers' harness) and PEERS_PYTHON (that has them) time both in turn and write
-# benchmarks/RESULTS.md; BATCHES=FILE also times training, on batches of ids such as theirs.
+# Writes benchmarks/RESULTS.md: how cost grows, where a step's time goes, layers, data. PEERS=DIR (the
+# peers' harness), PEERS_PYTHON (that has them) and NANOGPT=DIR (a checkout) time others in turn with
+# regard; BATCHES=FILE times training alone, on batches of ids such as theirs.
+BENCH := PYTHONPATH=. $(BIN)/python -m benchmarks.speed
+THEM := --peers $(PEERS) --python $(or $(PEERS_PYTHON),$(BIN)/python)
 bench: $(STAMP)
 ifdef PEERS
-	PYTHONPATH=. $(BIN)/python -m benchmarks.speed.beside --peers $(PEERS) --python $(or $(PEERS_PYTHON),$(BIN)/python)
+	$(BENCH).beside $(THEM) $(if $(NANOGPT),--nanogpt $(NANOGPT))
+	$(BENCH).variants $(THEM)
 else
 	for precision in float32 bfloat16 int8; do $(BIN)/python benchmarks/speed/decode.py --precision $$precision; done
 	$(if $(BATCHES),$(BIN)/python benchmarks/speed/train.py --batches $(BATCHES))
 endif
+	$(BENCH).operators
+	$(BENCH).growth
+	$(BENCH).layers
+	$(BENCH).data --lines 1000000
 
 clean:
 	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
