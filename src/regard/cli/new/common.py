@@ -20,6 +20,18 @@ from regard.cli.output import write_new
 
 Output = Annotated[Path, typer.Option("-o", "--output", help="Recipe to write; a new file.")]
 
+RHYTHM = """\
+warmup_steps = $warmup_steps
+
+[training.checkpoint]
+every_steps = $evaluate
+keep = 2
+
+[evaluation]
+every_steps = $evaluate
+"""
+"""Ends the schedule of a recipe that keeps its best checkpoint; its `[evaluation]` goes on."""
+
 SAMPLED = 20_000
 """Examples whose words or characters are counted; all are counted as examples."""
 

@@ -1,6 +1,9 @@
 """What the recipes of `regard new` share that train a decoder on packed blocks."""
 
-TRAINING = """\
+from regard.cli.new.common import RHYTHM
+
+TRAINING = (
+    """\
 embedding.dropout = $dropout  # less text wants more dropout
 layer.dropout = $dropout
 layer.attention.dropout = $dropout
@@ -25,15 +28,11 @@ weight_decay = 0.1
 [training.schedule]
 kind = "cosine"
 peak = $peak                 # highest learning rate; halve it if the loss jumps
-warmup_steps = $warmup_steps
-
-[training.checkpoint]
-every_steps = $evaluate
-keep = 2
-
-[evaluation]
-every_steps = $evaluate
+"""
+    + RHYTHM
+    + """\
 metric = "loss"
 samples = 2
 
 """
+)

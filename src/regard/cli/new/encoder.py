@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from regard.cli.new.common import horizon, rounded, row_for
+from regard.cli.new.common import RHYTHM, horizon, rounded, row_for
 
 # Up to so many examples: entries of the vocabulary, preset, peak rate, epochs aimed at, steps at
 # most. The second row is the setting of the recipe sst2.
@@ -67,14 +67,9 @@ seed = 1
     + OPTIMIZER
     + """\
 peak = $peak                 # highest learning rate; with start_from a tenth of it
-warmup_steps = $warmup_steps
-
-[training.checkpoint]
-every_steps = $evaluate
-keep = 2
-
-[evaluation]
-every_steps = $evaluate
+"""
+    + RHYTHM
+    + """\
 metric = "$metric"           # $others; the checkpoint that is best by it is used
 samples = 3
 """

@@ -10,6 +10,7 @@ import typer
 
 from regard.cli.files import refuse_existing
 from regard.cli.new.common import (
+    RHYTHM,
     Output,
     Test,
     Train,
@@ -124,14 +125,9 @@ seed = 1
     + OPTIMIZER
     + """\
 peak = $peak                 # highest learning rate; halve it if the loss jumps
-warmup_steps = $warmup_steps
-
-[training.checkpoint]
-every_steps = $evaluate
-keep = 2
-
-[evaluation]
-every_steps = $evaluate
+"""
+    + RHYTHM
+    + """\
 metric = "loss"              # or masked_accuracy
 samples = 2
 """

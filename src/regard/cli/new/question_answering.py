@@ -13,6 +13,7 @@ import typer
 
 from regard.cli.files import refuse_existing
 from regard.cli.new.common import (
+    RHYTHM,
     Output,
     Test,
     Train,
@@ -178,14 +179,9 @@ seed = 1
     + OPTIMIZER
     + """\
 peak = $peak                 # highest learning rate; 5e-5 with start_from and a large model
-warmup_steps = $warmup_steps
-
-[training.checkpoint]
-every_steps = $evaluate
-keep = 2
-
-[evaluation]
-every_steps = $evaluate
+"""
+    + RHYTHM
+    + """\
 metric = "f1"                # or exact_match, loss
 samples = 2
 """
