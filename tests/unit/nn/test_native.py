@@ -46,6 +46,13 @@ class TestNumbers:
     @pytest.mark.parametrize(("outputs", "width"), [(1, 1), (64, 64), (65, 63), (200, 130)])
     @pytest.mark.parametrize("bias", [True, False])
     def test_int8_maps_have_the_bits_of_exact_sums(self, rows, outputs, width, bias):
+        self.exact(rows, outputs, width, bias)
+
+    def test_more_states_than_a_cache_holds(self):
+        self.exact(700, 130, 1000, bias=True)
+
+    @staticmethod
+    def exact(rows, outputs, width, bias):
         torch.manual_seed(0)
         states, weight = torch.randn(rows, width), torch.randn(outputs, width)
         states[0] = 0.0
@@ -59,11 +66,13 @@ class TestNumbers:
     @pytest.mark.parametrize("kv_heads", [1, 2, 6])
     @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 17), (3, 40), (8, 33)])
     @pytest.mark.parametrize("mask", ["none", "of the batch", "of all", "blind"])
-    def test_attention(self, kv_heads, queries, keys, mask):
+    @pytest.mark.parametrize(("d_key", "d_value"), [(20, 7), (64, 64), (70, 90)])
+    def test_attention(self, kv_heads, queries, keys, mask, d_key, d_value):
         torch.manual_seed(0)
-        query = torch.randn(4, queries, 6, 20).transpose(1, 2)
-        key = torch.randn(4, kv_heads, keys + 5, 20)[:, :, :keys]  # as of a cache with more room
-        value = torch.randn(4, keys, kv_heads, 7).transpose(1, 2)
+        query = torch.randn(4, queries, 6, d_key).transpose(1, 2)
+        room = torch.randn(4, kv_heads, keys + 5, d_key)  # as of a cache with more room
+        key = room[:, :, :keys]
+        value = torch.randn(4, keys, kv_heads, d_value).transpose(1, 2)
         table = None
         if mask != "none":
             table = torch.rand(1 if mask == "of all" else 4, 1, queries, keys) > 0.5
