@@ -96,13 +96,20 @@ def batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return found
 
 
-def pad(rows: list[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one ``[B, T]`` tensor, padded on the right, and where it is real."""
+def pad(
+    rows: list[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of ids as one ``[B, T]`` tensor, padded on the right, and where it is real.
+
+    None where it is so everywhere, so that no step asks again.
+    """
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad_id] * (longest - len(row))] for row in rows])
+    ids = ids.to(device).reshape(len(rows), longest).long()
+    if all(len(row) == longest for row in rows):
+        return ids, None
     lengths = torch.tensor([len(row) for row in rows])
-    mask = torch.arange(longest) < lengths[:, None]
-    return ids.to(device).reshape(len(rows), longest).long(), mask.to(device)
+    return ids, (torch.arange(longest) < lengths[:, None]).to(device)
 
 
 def device_of(model: object) -> torch.device:

@@ -144,10 +144,9 @@ def open_tokens(
     paths: Paths, logprobs: Tensor, request: Request, closed: list[bool]
 ) -> list[Produced]:
     """This step's tokens of the rows still open, but for those that a prefix forced."""
-    read = torch.stack([paths.history[:, -1].double(), logprobs.double()])
-    tokens, values = read.tolist()  # the step's one wait for the device
+    tokens, values = paths.history[:, -1].tolist(), logprobs.tolist()  # waits for the device
     return [
-        Produced(row, int(token), value)
+        Produced(row, token, value)
         for row, token, value in zip(paths.rows, tokens, values, strict=True)
         if not closed[row] and paths.length > len(request.prefixes[row // paths.width])
     ]

@@ -26,6 +26,7 @@ from regard.nn.init import init_normal
 from regard.nn.masks import Causal, Full, Rule, as_rule
 from regard.nn.positions.scheme import PositionSpec
 from regard.nn.stack import LayerSpec, Stack, StackSpec
+from regard.nn.step import decode_step
 from regard.registry import Family
 from regard.spec import Positive, build, from_preset
 
@@ -197,11 +198,7 @@ class GPT(nn.Module):
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
-        ids, positions, seen = state.cache.open(tokens)
-        states = self.decoder(
-            self.embedding(ids), mask=seen, positions=positions, cache=state.cache
-        )
-        return cast(Tensor, self.head(state.cache.close(states)))
+        return decode_step(self.embedding, self.decoder, self.head, tokens, state)
 
 
 def _tiny() -> GPTConfig:

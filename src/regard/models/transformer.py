@@ -27,6 +27,7 @@ from regard.nn.heads import HeadSpec, LanguageModelHead
 from regard.nn.masks import Causal, Full, Rule, as_rule, keys_only
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Memory, Stack, StackSpec
+from regard.nn.step import decode_step
 from regard.registry import Family
 from regard.spec import Positive, from_preset
 
@@ -201,16 +202,7 @@ class Transformer(nn.Module):
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
-        ids, positions, seen = state.cache.open(tokens)
-        memory = Memory(None, state.memory_mask)
-        states = self.decoder(
-            self.target_embedding(ids),
-            mask=seen,
-            memory=memory,
-            positions=positions,
-            cache=state.cache,
-        )
-        return cast(Tensor, self.head(state.cache.close(states)))
+        return decode_step(self.target_embedding, self.decoder, self.head, tokens, state)
 
     def _cross_attentions(self) -> list[Attention]:
         found = []

@@ -81,6 +81,7 @@ class Cache(ABC):
         length: tokens that each hypothesis has so far.
         positions: [1, slots], of the keys that are held, those of the open step included.
         fused: whether a stack makes its steps by one call; None where nobody asked yet.
+        fused_ends: the same of the embedding before it and the head behind it.
     """
 
     def __init__(self, num_layers: int, sentences: int, width: int) -> None:
@@ -91,6 +92,7 @@ class Cache(ABC):
         self.length = 0
         self.positions: Tensor | None = None
         self.fused: bool | None = None
+        self.fused_ends: bool | None = None
 
     def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""
@@ -103,6 +105,12 @@ class Cache(ABC):
         """Keys of the memory, S."""
         memory = self.layers[0].memory
         return 0 if memory is None else memory[0].shape[2]
+
+    def _go_on(self, count: int, device: torch.device) -> Tensor:
+        """Each hypothesis is n tokens longer; their positions, [1, n]."""
+        start = self.length
+        self.length += count
+        return torch.arange(start, self.length, device=device)[None]
 
     def _place(self, positions: Tensor) -> Tensor:
         """Note where the step's new slots are, [1, T]."""
@@ -141,9 +149,7 @@ class CopyCache(Cache):
     def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
         """The tokens as they are, after those of earlier steps."""
         count = tokens.shape[1]
-        positions = self.length + torch.arange(count, device=tokens.device)[None]
-        self.length += count
-        return tokens, self._place(positions), Causal()
+        return tokens, self._place(self._go_on(count, tokens.device)), Causal()
 
     def close(self, states: Tensor) -> Tensor:
         """The last state of each row."""
@@ -173,6 +179,7 @@ class SharedCache(Cache):
     def __init__(self, num_layers: int, sentences: int, width: int) -> None:
         super().__init__(num_layers, sentences, width)
         self._ancestry: Tensor | None = None  # bool [sentences, width, slots]
+        self._own: Tensor | None = None  # of the last step's new slots; the next is often alike
 
     def spread(self, per_sentence: Tensor) -> Tensor:
         """[sentences, …] as it is."""
@@ -181,18 +188,16 @@ class SharedCache(Cache):
     def open(self, tokens: Tensor) -> tuple[Tensor, Tensor, Rule]:
         """Hypotheses side by side: ids [sentences, width * n]."""
         count, width = tokens.shape[1], self.width
-        steps = torch.arange(count, device=tokens.device)
-        positions = (self.length + steps).repeat(width)[None]  # [1, width * n]
-        self.length += count
-        self._place(positions)
+        positions = self._go_on(count, tokens.device)  # [1, n]
         if width == 1:
-            return tokens, positions, Causal()
+            return tokens, self._place(positions), Causal()
+        positions = self._place(positions.repeat(1, width))  # [1, width * n]
         past = self._ancestry
         if past is None:
             past = tokens.new_zeros(self.sentences, width, 0, dtype=torch.bool)
-        own = torch.eye(width, dtype=torch.bool, device=tokens.device)
-        own = own[:, None, :, None] & (steps[None, None, None, :] <= steps[None, :, None, None])
-        own = own.reshape(width, count, width * count).expand(self.sentences, -1, -1, -1)
+        if self._own is None or self._own.shape[1] != count:
+            self._own = _own_slots(width, count, tokens.device)
+        own = self._own.expand(self.sentences, -1, -1, -1)
         seen = torch.cat([past[:, :, None].expand(-1, -1, count, -1), own], dim=-1)
         self._ancestry = seen[:, :, -1]
         ids = tokens.reshape(self.sentences, width * count)
@@ -218,6 +223,13 @@ class SharedCache(Cache):
             self._ancestry = self._ancestry[sentences]
         self.sentences = len(sentences)
         return sentences
+
+
+def _own_slots(width: int, count: int, device: torch.device) -> Tensor:
+    """Which of a step's new slots each new token may see: bool [width, n, width * n]."""
+    same = torch.eye(width, dtype=torch.bool, device=device)[:, None, :, None]
+    before = torch.ones(count, count, dtype=torch.bool, device=device).tril()[None, :, None, :]
+    return (same & before).reshape(width, count, width * count)
 
 
 CACHES: dict[str, type[Cache]] = {"copy": CopyCache, "shared": SharedCache}

@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""A model's modules, and evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from contextlib import contextmanager
 from torch import nn
 
 
+def modules_of(model: nn.Module) -> list[nn.Module]:
+    """All modules of a model, one that stands in two places twice.
+
+    `nn.Module.modules` makes each one's name on the way, which a short text's decoding notices.
+    """
+    found = [model]
+    for module in found:
+        found += [child for child in module._modules.values() if child is not None]
+    return found
+
+
 @contextmanager
 def evaluating(model: object) -> Iterator[None]:
     """No dropout in the block; afterwards each module is in the mode that it was in.
 
     What is no module has no mode.
     """
-    modules = model.modules() if isinstance(model, nn.Module) else ()
+    modules = modules_of(model) if isinstance(model, nn.Module) else ()
     training = [module for module in modules if module.training]
     for module in training:
         module.training = False

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from regard import registry
 from regard.errors import InputError
 from regard.nn.attention import Attention, AttentionContext, AttentionSpec
-from regard.nn.cache import Cache, LayerCache
+from regard.nn.cache import Cache, DecodingState, LayerCache
 from regard.nn.dropout import Dropout
 from regard.nn.feedforward import FeedForwardSpec
 from regard.nn.masks import Full, Rule, prepare
@@ -73,7 +73,8 @@ class Memory:
 
 
 class FusedStep(Protocol):
-    """The layers of a stack, and its last norm, as one."""
+    """The layers of a stack, and its last norm, as one; with embedding and head, where it knows
+    them."""
 
     def serves(self, states: Tensor, cache: Cache) -> bool:
         """Whether it can make a step of these states [B, T, d_model]."""
@@ -87,6 +88,12 @@ class FusedStep(Protocol):
         cache: Cache,
     ) -> Tensor:
         """Their states at the end; the cache is extended."""
+        ...
+
+    def logits(
+        self, embedding: nn.Module, head: nn.Module, tokens: Tensor, state: DecodingState
+    ) -> Tensor | None:
+        """What `regard.nn.step.decode_step` does; None, and nothing done, where it cannot."""
         ...
 
 

@@ -33,8 +33,10 @@ def test_pad() -> None:
     assert ids.tolist() == [[5, 6], [7, 0], [0, 0]]
     assert mask.tolist() == [[True, True], [True, False], [False, False]]
     ids, mask = pad([[]], 0, torch.device("cpu"))
-    assert ids.shape == mask.shape == (1, 0)
+    assert ids.shape == (1, 0)
     assert ids.dtype == torch.long
+    assert mask is None
+    assert pad([[1, 2], [3, 4]], 0, torch.device("cpu"))[1] is None  # real everywhere
 
 
 @pytest.mark.parametrize(

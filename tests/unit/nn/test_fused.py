@@ -121,6 +121,70 @@ class TestWeights:
             torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+def change_the_head(model):
+    model.head.weight.mul_(3)
+
+
+def change_the_embedding(model):
+    model.embedding.weight = torch.nn.Parameter(model.embedding.weight * 3)
+
+
+def change_the_places(model):
+    model.decoder.positions.weight.mul_(3)
+
+
+def add_a_bias(model):
+    model.head.bias = torch.nn.Parameter(torch.ones(50))
+
+
+def narrow_the_head(model):
+    model.head = torch.nn.Sequential(model.head, torch.nn.Tanh())
+
+
+class TestEnds:
+    """What stands before and behind the layers goes with them, as it is now."""
+
+    @pytest.mark.parametrize("how", [attach, pack])
+    def test_they_are_served(self, how):
+        model = tiny()
+        how(model)
+        state = model.start(len(TOKENS))
+        model.step(TOKENS.repeat(1, 2), state)
+        assert state.cache.fused_ends is None  # a prefix goes by parts
+        model.step(TOKENS, state)
+        assert state.cache.fused_ends
+        assert state.cache.slots == state.cache.length == 3
+
+    @pytest.mark.parametrize("how", [attach, pack])
+    @pytest.mark.parametrize(
+        "change",
+        [change_the_head, change_the_embedding, change_the_places, add_a_bias, narrow_the_head],
+    )
+    def test_changed_ones_are_noticed(self, how, change):
+        model = tiny()
+        how(model)
+        before, _ = made(model)
+        change(model)
+        logits, _ = made(model)
+        assert not torch.allclose(logits, before, atol=1e-4)
+        torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
+
+    def test_hooks_are_called(self):
+        for find in (lambda m: m.embedding, lambda m: m.head, lambda m: m.decoder):
+            model, seen = tiny(), []
+            find(model).register_forward_hook(lambda *_, seen=seen: seen.append(1))
+            attach(model)
+            made(model)
+            assert seen
+
+    def test_wrong_tokens_are_said(self):
+        model = tiny()
+        attach(model)
+        for token in (50, -1):
+            with pytest.raises(IndexError, match=str(token)):
+                model.step(torch.tensor([[token], [0]]), model.start(2))
+
+
 class TestWhen:
     @pytest.mark.parametrize("made_of", [tiny, lambda: tiny().train()])
     def test_int8_models_are_ready(self, made_of):

@@ -48,9 +48,27 @@ struct Norm {
   }
 };
 
+// What stands before and behind the layers: ids become states, and those logits.
+struct Ends {
+  at::Tensor embedding;  // [V, d_model]
+  float scale;
+  Maybe places;  // [positions, d_model], added to the states
+  int64_t offset;
+  Map head;
+};
+
 struct Layer {
   Map qkv, output, query, cross_output, expand, contract;
   Norm self_norm, cross_norm, feed_forward_norm;
+};
+
+// A cache's buffers, whose slots from `start` on the step fills, a memory's keys and values, and who may see what.
+struct Held {
+  Tensors keys, values;
+  int64_t start;
+  Maybe allowed;
+  Tensors memory_keys, memory_values;
+  Maybe memory_allowed, cosines, sines;
 };
 
 struct Stack : torch::CustomClassHolder {
@@ -60,6 +78,7 @@ struct Stack : torch::CustomClassHolder {
   std::string activation;
   std::vector<Layer> layers;
   std::optional<Norm> last;
+  std::optional<Ends> around;
 
   Stack(std::vector<int64_t> sizes, double scale, double eps, bool pre, bool centered, bool gated, std::string activation)
       : d_model(sizes[0]), heads(sizes[1]), kv_heads(sizes[2]), d_key(sizes[3]), d_value(sizes[4]),
@@ -75,46 +94,83 @@ struct Stack : torch::CustomClassHolder {
     layers.push_back({map(0), map(1), map(2), map(3), map(4), map(5), norm(0), norm(1), norm(2)});
   }
 
+  // The head as four tensors, like a map of `add`.
+  void surround(const at::Tensor& embedding, double factor, const Maybe& places, int64_t offset,
+                const std::vector<Maybe>& head) {
+    around = Ends{embedding, static_cast<float>(factor), places, offset, Map{*head[0], head[1], head[2], head[3]}};
+  }
+
   void end(const at::Tensor& weight, const Maybe& bias) { last = Norm{weight, bias, eps, centered}; }
 
-  // States after all layers [B, T, d_model]; the cache's buffers take the new keys and values from `start` on.
-  at::Tensor step(const at::Tensor& states, const Tensors& keys, const Tensors& values, int64_t start,
-                  const Maybe& allowed, const Tensors& memory_keys, const Tensors& memory_values,
-                  const Maybe& memory_allowed, const Maybe& cosines, const Maybe& sines) const {
+  // States after all layers, [B, T, d_model].
+  at::Tensor step(const at::Tensor& states, const Held& held) const {
     TORCH_CHECK(states.dim() == 3 && states.is_cpu() && states.scalar_type() == at::kFloat &&
-                    states.size(2) == d_model && keys.size() == layers.size(), "the states do not fit the stack");
+                    states.size(2) == d_model, "the states do not fit the stack");
     at::Tensor made = states.clone(at::MemoryFormat::Contiguous);
-    if (made.numel() == 0) return made;
-    const int64_t batch = states.size(0), length = states.size(1);
-    const int64_t remembered = memory_keys.empty() ? 0 : memory_keys[0].size(2);
-    const Step step{keys, values, memory_keys, memory_values, Seen(allowed, batch, length, start + length),
-                    Seen(memory_allowed, batch, length, remembered), cosines, sines, start, length,
-                    made.data_ptr<float>()};
-    const int64_t sentences = states.size(0), threads = at::get_num_threads();
-    // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
-    // float32 weights: to read them once for each thread takes longer than the waiting.
-    const bool apart = layers[0].qkv.quantized() && sentences >= threads && sentences * step.length >= TILE * threads;
-    const int64_t grain = apart ? (sentences + threads - 1) / threads : sentences;
-    at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
+    pass(made, held);
+    return made;
+  }
+
+  // Logits [B · T, V] after one token of each of T hypotheses, ids [B, T] at the position `place`.
+  at::Tensor logits(const at::Tensor& ids, int64_t place, const Held& held) const {
+    TORCH_CHECK(around && ids.dim() == 2 && ids.is_cpu() && ids.scalar_type() == at::kLong,
+                "the tokens do not fit the stack");
+    at::Tensor states = at::empty({ids.size(0), ids.size(1), d_model}, around->embedding.options());
+    embed(ids.contiguous(), place, states.data_ptr<float>());
+    pass(states, held);
+    at::Tensor made = at::empty({ids.numel(), around->head.outputs()}, states.options());
+    around->head(states.data_ptr<float>(), ids.numel(), d_model, made.data_ptr<float>());
     return made;
   }
 
  private:
   struct Step {
-    const Tensors &keys, &values, &memory_keys, &memory_values;
+    const Held& held;
     Seen seen, memory_seen;
-    const Maybe &cosines, &sines;
-    int64_t start, length;
+    int64_t length;
     float* states;
   };
+
+  void embed(const at::Tensor& ids, int64_t place, float* states) const {
+    const int64_t count = around->embedding.size(0);
+    const float *table = around->embedding.data_ptr<float>(), *added = nullptr;
+    if (around->places.has_value()) {
+      TORCH_CHECK(place + around->offset < around->places->size(0), "a position behind the last");
+      added = around->places->data_ptr<float>() + (place + around->offset) * d_model;
+    }
+    const int64_t* id = ids.data_ptr<int64_t>();
+    for (int64_t r = 0; r < ids.numel(); ++r, states += d_model) {
+      TORCH_CHECK_INDEX(id[r] >= 0 && id[r] < count, "token ", id[r], " of a vocabulary of ", count);
+      const float* row = table + id[r] * d_model;
+      for (int64_t i = 0; i < d_model; ++i) states[i] = row[i] * around->scale + (added ? added[i] : 0.0f);
+    }
+  }
+
+  // All layers, over states in one piece.
+  void pass(at::Tensor& states, const Held& held) const {
+    TORCH_CHECK(held.keys.size() == layers.size(), "the cache does not fit the stack");
+    if (states.numel() == 0) return;
+    const int64_t batch = states.size(0), length = states.size(1);
+    const int64_t remembered = held.memory_keys.empty() ? 0 : held.memory_keys[0].size(2);
+    const Step step{held, Seen(held.allowed, batch, length, held.start + length),
+                    Seen(held.memory_allowed, batch, length, remembered), length, states.data_ptr<float>()};
+    const int64_t sentences = batch, threads = at::get_num_threads();
+    // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
+    // float32 weights: to read them once for each thread takes longer than the waiting.
+    const bool apart = layers[0].qkv.quantized() && sentences >= threads && sentences * step.length >= TILE * threads;
+    const int64_t grain = apart ? (sentences + threads - 1) / threads : sentences;
+    at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
+  }
 
   void run(const Step& step, int64_t begin, int64_t end) const {
     const int64_t rows = (end - begin) * step.length;
     float* x = step.states + begin * step.length * d_model;
     std::vector<float> normed(rows * d_model), wide, mixed(rows * heads * d_value), added(rows * d_model);
+    const Held& held = step.held;
     for (size_t l = 0; l < layers.size(); ++l) {
       const Layer& layer = layers[l];
-      const Heads keys(step.keys[l], step.start + step.length), values(step.values[l], step.start + step.length);
+      const int64_t filled = held.start + step.length;
+      const Heads keys(held.keys[l], filled), values(held.values[l], filled);
       wide.resize(rows * layer.qkv.outputs());
       layer.qkv(before(layer.self_norm, x, rows, normed), rows, d_model, wide.data());
       rotate(step, begin, end, wide.data());
@@ -123,10 +179,10 @@ struct Stack : torch::CustomClassHolder {
                  end, mixed.data());
       layer.output(mixed.data(), rows, heads * d_value, added.data());
       after(layer.self_norm, x, added, rows);
-      if (!step.memory_keys.empty()) {
+      if (!held.memory_keys.empty()) {
         layer.query(before(layer.cross_norm, x, rows, normed), rows, d_model, wide.data());
-        attend_all({wide.data(), layer.query.outputs(), heads, step.length}, Heads(step.memory_keys[l]),
-                   Heads(step.memory_values[l]), kv_heads, step.memory_seen, scale, begin, end, mixed.data());
+        attend_all({wide.data(), layer.query.outputs(), heads, step.length}, Heads(held.memory_keys[l]),
+                   Heads(held.memory_values[l]), kv_heads, step.memory_seen, scale, begin, end, mixed.data());
         layer.cross_output(mixed.data(), rows, heads * d_value, added.data());
         after(layer.cross_norm, x, added, rows);
       }
@@ -153,13 +209,14 @@ struct Stack : torch::CustomClassHolder {
 
   // Rotary positions, in halves, of the queries and keys in [rows, (H + Hkv) · d_key + Hkv · d_value].
   void rotate(const Step& step, int64_t begin, int64_t end, float* joint) const {
-    if (!step.cosines.has_value()) return;
+    const Maybe &cosines = step.held.cosines, &sines = step.held.sines;
+    if (!cosines.has_value()) return;
     const int64_t half = d_key / 2, width = (heads + kv_heads) * d_key + kv_heads * d_value;
-    const int64_t by_batch = step.cosines->size(0) > 1 ? step.cosines->stride(0) : 0;
+    const int64_t by_batch = cosines->size(0) > 1 ? cosines->stride(0) : 0;
     for (int64_t b = begin; b < end; ++b)
       for (int64_t t = 0; t < step.length; ++t, joint += width) {
-        const float* c = step.cosines->data_ptr<float>() + b * by_batch + t * half;
-        const float* s = step.sines->data_ptr<float>() + b * by_batch + t * half;
+        const float* c = cosines->data_ptr<float>() + b * by_batch + t * half;
+        const float* s = sines->data_ptr<float>() + b * by_batch + t * half;
         for (int64_t h = 0; h < heads + kv_heads; ++h) {
           float *x = joint + h * d_key, *y = x + half;
           for (int64_t i = 0; i < half; ++i) {
@@ -178,9 +235,9 @@ struct Stack : torch::CustomClassHolder {
       for (int64_t t = 0; t < step.length; ++t, joint += width)
         for (int64_t h = 0; h < kv_heads; ++h) {
           const float* from = joint + (heads + h) * d_key;
-          std::copy(from, from + d_key, const_cast<float*>(keys.of(b, h)) + (step.start + t) * keys.by_row);
+          std::copy(from, from + d_key, const_cast<float*>(keys.of(b, h)) + (step.held.start + t) * keys.by_row);
           from = joint + (heads + kv_heads) * d_key + h * d_value;
-          std::copy(from, from + d_value, const_cast<float*>(values.of(b, h)) + (step.start + t) * values.by_row);
+          std::copy(from, from + d_value, const_cast<float*>(values.of(b, h)) + (step.held.start + t) * values.by_row);
         }
   }
 
@@ -205,14 +262,21 @@ struct Stack : torch::CustomClassHolder {
 };
 
 inline void define_stack(torch::Library& library) {
+  using Self = c10::intrusive_ptr<Stack>;
   library.class_<Stack>("Stack")
       .def(torch::init<std::vector<int64_t>, double, double, bool, bool, bool, std::string>())
-      .def("add", [](const c10::intrusive_ptr<Stack>& self, std::vector<Maybe> tensors) { self->add(tensors); })
-      .def("end", [](const c10::intrusive_ptr<Stack>& self, at::Tensor weight, Maybe bias) { self->end(weight, bias); })
-      .def("step", [](const c10::intrusive_ptr<Stack>& self, at::Tensor states, Tensors keys, Tensors values,
-                      int64_t start, Maybe allowed, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed,
-                      Maybe cosines, Maybe sines) {
-        return self->step(states, keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines);
+      .def("add", [](const Self& self, std::vector<Maybe> tensors) { self->add(tensors); })
+      .def("end", [](const Self& self, at::Tensor weight, Maybe bias) { self->end(weight, bias); })
+      .def("surround", [](const Self& self, at::Tensor embedding, double factor, Maybe places, int64_t offset,
+                          std::vector<Maybe> head) { self->surround(embedding, factor, places, offset, head); })
+      .def("step", [](const Self& self, at::Tensor states, Tensors keys, Tensors values, int64_t start, Maybe allowed,
+                      Tensors memory_keys, Tensors memory_values, Maybe memory_allowed, Maybe cosines, Maybe sines) {
+        return self->step(states, {keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines});
+      })
+      .def("logits", [](const Self& self, at::Tensor ids, int64_t place, Tensors keys, Tensors values, int64_t start,
+                        Maybe allowed, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed, Maybe cosines,
+                        Maybe sines) {
+        return self->logits(ids, place, {keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines});
       });
 }
 
