@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +18,7 @@ from regard.decoding.protocol import Request, S, Stepper, leave
 from regard.decoding.spec import DecodingSpec, Hypothesis
 
 
-@dataclass(frozen=True)
-class Produced:
+class Produced(NamedTuple):
     """One generated token.
 
     Attributes:
@@ -59,7 +59,6 @@ class Paths:
         """Where its tensors are."""
         return self.history.device
 
-    @property
     def rows(self) -> list[int]:
         """The request's number of each row."""
         return [s * self.width + place for s in self.sentences for place in range(self.width)]
@@ -91,26 +90,32 @@ def walk(
     The arguments are those of :func:`regard.decoding.beam.beam_search`.
     """
     paths = begin(spec, request, first.device)
-    closed = [False] * len(paths.rows)
+    rows, width = paths.rows(), spec.width
+    closed = [False] * len(rows)
     early, late = request.barred(first.device)
-    fed = torch.cat([first.repeat_interleave(spec.width, dim=0), paths.history], dim=1)
+    longest = request.longest
+    fed = torch.cat([first.repeat_interleave(width, dim=0), paths.history], dim=1)
     while True:
         logits = model.step(fed, state)  # [R, V]
         barred = early if paths.length < spec.min_length else late
         tokens, logprobs = pick(logits, paths, spec, barred)
-        if paths.length < request.longest:
+        if paths.length < longest:
             wanted = paths.forced[:, paths.length]
             tokens = torch.where(wanted >= 0, wanted, tokens)
         paths = paths.append(tokens)
-        produced = open_tokens(paths, logprobs, request, closed)
-        for one in produced:
-            at_limit = paths.length >= request.limits[one.row // spec.width]
-            closed[one.row] = one.token == request.end_id or at_limit
+        length = paths.length
+        read = zip(rows, tokens.tolist(), logprobs.tolist(), strict=True)  # waits for the device
+        produced = [Produced(*one) for one in read if not closed[one[0]]]
+        if length <= longest:  # what a prefix forced is no news
+            produced = [o for o in produced if length > len(request.prefixes[o.row // width])]
+        for row, token, _ in produced:
+            closed[row] = token == request.end_id or length >= request.limits[row // width]
         yield produced
-        done = [all(closed[s * spec.width : (s + 1) * spec.width]) for s in paths.sentences]
-        paths = leave(state, paths, done)
-        if not paths.sentences:
+        staying = leave(state, paths, [all(closed[row : row + width]) for row in rows[::width]])
+        if not staying.sentences:
             return
+        if staying is not paths:
+            paths, rows = staying, staying.rows()
         fed = paths.history[:, -1:]
 
 
@@ -138,18 +143,6 @@ def pick(logits: Tensor, paths: Paths, spec: DecodingSpec, barred: Tensor) -> tu
     tokens = strategies.sample(shaped, paths.uniforms[:, paths.length])
     chosen = logits.gather(1, tokens[:, None])[:, 0]
     return tokens, chosen - strategies.log_normalizer_(logits)
-
-
-def open_tokens(
-    paths: Paths, logprobs: Tensor, request: Request, closed: list[bool]
-) -> list[Produced]:
-    """This step's tokens of the rows still open, but for those that a prefix forced."""
-    tokens, values = paths.history[:, -1].tolist(), logprobs.tolist()  # waits for the device
-    return [
-        Produced(row, token, value)
-        for row, token, value in zip(paths.rows, tokens, values, strict=True)
-        if not closed[row] and paths.length > len(request.prefixes[row // paths.width])
-    ]
 
 
 def walk_search(

@@ -65,11 +65,17 @@ class LayerCache:
     def select(self, rows: Tensor, *, memory: bool = True) -> None:
         """Keep these rows [rows'] in this order."""
         if self._buffers is not None:
-            keys, values = (buffer.index_select(0, rows) for buffer in self._buffers)
+            keys, values = (self._select(buffer, rows) for buffer in self._buffers)
             self._buffers = keys, values
         if memory and self.memory is not None:
             keys, values = (part.index_select(0, rows) for part in self.memory)
             self.memory = keys, values
+
+    def _select(self, buffer: Tensor, rows: Tensor) -> Tensor:
+        """These rows of a buffer, copied as far as it is filled."""
+        made = buffer.new_empty(len(rows), *buffer.shape[1:])
+        made[:, :, : self._length] = buffer[:, :, : self._length].index_select(0, rows)
+        return made
 
 
 class Cache(ABC):
