@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from benchmarks.report import measured_on, table, write_section
 from benchmarks.speed.jobs import BATCHES
-from benchmarks.speed.train import DROPOUT, VOCAB, Batch, load, make_step
+from benchmarks.speed.train import DROPOUT, VOCAB, Batch, load, make_model, stepper
 
 from regard.nn import backend
 
@@ -62,7 +62,7 @@ def made() -> list[Batch]:
 def described(shape: str, batches: list[Batch], options: Namespace) -> str:
     """The table of a shape."""
     settings = {"attention_dropout": 0.0, "checkpointing": False}
-    step = make_step(Namespace(shape=shape, precision=options.precision, **settings))
+    step = stepper(make_model(Namespace(shape=shape, **settings)), options.precision)
     for batch in batches:
         step(batch)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:

@@ -39,9 +39,15 @@ def main() -> None:
     if not options.give_back:
         backend.keep_heap()
     batches = load(options.batches)
-    step = make_step(options)
+    model = make_model(options)
+    step = stepper(model, options.precision)
     step(first_row(batches[0]))  # makes moments and sums
-    held = memory("VmRSS")
+    if options.held:
+        from benchmarks.speed.held import held_by  # the rest runs without this package
+
+        largest = max(batches, key=padded_tokens)
+        print(json.dumps({"held_mib": held_by(lambda: step(largest), model)}))
+        return
     with kernels.use(options.kernel) if options.kernel else torch.enable_grad():
         for _ in range(options.warmup):
             for batch in batches:
@@ -51,7 +57,7 @@ def main() -> None:
             return
         rates = [window(step, batches, options.seconds) for _ in range(options.windows)]
     found = {"tokens_per_s": statistics.median(rates), "min": min(rates), "max": max(rates)}
-    found |= {"peak_mib": memory("VmHWM"), "activations_mib": memory("VmHWM") - held}
+    found |= {"peak_mib": peak_memory()}
     if options.share:
         flops = flops_a_token(options.shape) * found["tokens_per_s"]
         found["share_of_products"] = flops / products(options.precision)
@@ -73,6 +79,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
     parser.add_argument("--profile", action="store_true", help="where a pass spends its time")
+    parser.add_argument("--held", action="store_true", help="what a step's activations hold")
     return parser.parse_args()
 
 
@@ -94,7 +101,7 @@ def load(path: Path) -> list[Batch]:
     return batches
 
 
-def make_step(options: argparse.Namespace) -> Step:
+def make_model(options: argparse.Namespace) -> Transformer:
     dropout = DROPOUT[options.shape]
     overrides = {
         "max_positions": 256,
@@ -106,7 +113,7 @@ def make_step(options: argparse.Namespace) -> Step:
     model = Transformer(config).train()
     for stack in (model.encoder, model.decoder):
         stack.gradient_checkpointing = options.checkpointing
-    return stepper(model, options.precision)
+    return model
 
 
 def stepper(model: Transformer, format_name: str) -> Step:
@@ -126,14 +133,18 @@ def stepper(model: Transformer, format_name: str) -> Step:
     return step
 
 
+def padded_tokens(batch: Batch) -> int:
+    return batch["source_ids"].numel() + batch["target_ids"].numel()
+
+
 def first_row(batch: Batch) -> Batch:
     return {name: held[:1] for name, held in batch.items()}
 
 
-def memory(name: str) -> float:
-    """MiB that this process holds (VmRSS) or held at most (VmHWM)."""
+def peak_memory() -> float:
+    """MiB that this process held at most."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition(f"{name}:")[2].split()[0]) / 1024
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def flops_a_token(shape: str, length: int = 32) -> float:

@@ -48,6 +48,9 @@ def main() -> None:
     for _ in range(options.rounds):
         for name, arguments in VARIANTS.items():
             found[name].append(measure(arguments, options))
+    held = {name: measure(f"{arguments} --held", options) for name, arguments in VARIANTS.items()}
+    for name, one in held.items():
+        found[name][0] |= one
     body = [measured_on(), f"{options.rounds} windows each in turn.", ""]
     body += [table(HEADER, [row(name, held, found) for name, held in found.items()])]
     if options.peers:
@@ -61,7 +64,7 @@ HEADER = (
     "beside the precision's first row",
     "share of products' peak",
     "peak memory, MiB",
-    "beyond weights and optimizer, MiB",
+    "activations, MiB",
     "beside the first row",
 )
 
@@ -82,8 +85,7 @@ def row(name: str, held: Sequence[Found], found: dict[str, list[Found]]) -> Sequ
     ratios = [
         one["tokens_per_s"] / base["tokens_per_s"] for one, base in zip(held, first, strict=False)
     ]
-    extra = statistics.median(one["activations_mib"] for one in held)
-    plain = statistics.median(one["activations_mib"] for one in first)
+    extra, plain = held[0]["held_mib"], first[0]["held_mib"]
     return (
         name,
         f"{statistics.median(rates):,.0f} ({min(rates):,.0f}–{max(rates):,.0f})",
