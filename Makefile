@@ -45,7 +45,7 @@ ifdef PEERS
 	$(BENCH).beside $(THEM) $(if $(NANOGPT),--nanogpt $(NANOGPT))
 	$(BENCH).variants $(THEM)
 else
-	for precision in float32 bfloat16 int8; do $(BIN)/python benchmarks/speed/decode.py --precision $$precision; done
+	for precision in float32 bfloat16 int8; do $(BIN)/python benchmarks/speed/decode.py --precision $$precision || exit 1; done
 	$(if $(BATCHES),$(BIN)/python benchmarks/speed/train.py --batches $(BATCHES))
 endif
 	$(BENCH).operators

@@ -12,7 +12,7 @@ from regard import registry
 from regard.errors import InputError, RegardError
 from regard.nn import backend, native
 from regard.nn.adapters import merge_adapters
-from regard.nn.native.stack import attach
+from regard.nn.packing import pack
 from regard.nn.quantized import quantize
 from regard.recipe import Recipe
 from regard.run import Run
@@ -95,9 +95,8 @@ def open_task(
     if wanted == "int8":
         merge_adapters(model)
         quantize(model)
-    elif place.type == "cpu":
-        native.load(wait=False)
-        attach(model)
+    elif place.type == "cpu" and native.load(wait=False):
+        pack(model)
     return Opened(task, model, weights)
 
 

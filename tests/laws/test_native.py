@@ -52,15 +52,34 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
         assert float(error.max()) < (NEAR if how is quantize else 1e-4)
 
 
-def steps(case, model, width, cache):
+@pytest.mark.parametrize("how", [quantize, pack])
+@law("cache")
+@torch.no_grad()
+def test_threads_that_go_apart_change_nothing(case, how):
+    """In int8 each thread takes its own sentences through all layers."""
+    if not native.load():
+        pytest.skip("there are no operators in C++ here")
+    model = case.model(torch.float32)
+    how(model)
+    made = {}
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        made[threads] = list(steps(case, model, 1, "shared", sentences=40))
+    torch.set_num_threads(1)
+    for one, other in zip(made[1], made[2], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def steps(case, model, width, cache, sentences=5):
     """Logits of some steps, of two tokens and of one, while beams change places and texts leave."""
-    sentences, vocabulary = 5, 15
+    vocabulary = 15
     generator = torch.Generator().manual_seed(0)
     if case.family.shape == "decoder":
         state = model.start(sentences, width=width, cache=cache)
     else:
         source = torch.randint(vocabulary, (sentences, 7), generator=generator)
-        mask = torch.arange(7) < torch.tensor([7, 3, 5, 1, 6])[:, None]
+        lengths = torch.tensor([7, 3, 5, 1, 6]).repeat(sentences // 5)
+        mask = torch.arange(7) < lengths[:, None]
         state = model.start(source, source_mask=mask, width=width, cache=cache)
     for count, staying in ((2, None), (1, None), (1, [0, 2, 3, 4]), (1, None), (2, [1]), (1, None)):
         tokens = torch.randint(vocabulary, (state.sentences * width, count), generator=generator)

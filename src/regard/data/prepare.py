@@ -271,7 +271,7 @@ class _Writer:
         self.examples += len(examples)
 
     def _append(self, name: str, ids: Ids, sizes: Ints) -> None:
-        self.ids[name].write(ids.tobytes())
+        self.ids[name].write(ids.astype(self.dtypes[name], copy=False).tobytes())
         self.offsets[name].write((self.totals[name] + np.cumsum(sizes, dtype=PLACE)).tobytes())
         self.totals[name] += int(sizes.sum())
 

@@ -124,6 +124,8 @@ def _mix(*numbers: int) -> int:
 def best(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest logits of each row and their tokens, both ``[R, k]``, largest first; exact.
 
+    Equal ones stand by their tokens on a CPU, the lowest first, as in C++: in bfloat16 many are.
+
     Large inputs go by way of block maxima: the k largest stand in the k blocks with the largest
     maxima, so that a full pass is needed for maxima alone, which is much cheaper than a selection.
     """
@@ -132,9 +134,11 @@ def best(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
         return top.values, top.indices
     rows, vocabulary = logits.shape
     count = vocabulary // BLOCKS
-    if logits.numel() < BLOCKS_FROM or count < 4 * k or logits.device.type != "cpu":
+    if logits.device.type != "cpu":
         values, ids = logits.topk(k, dim=-1)
         return values, ids
+    if logits.numel() < BLOCKS_FROM or count < 4 * k:
+        return _settled(logits, *logits.topk(k, dim=-1))
     # block j holds the columns j, j + count, …: the maxima of all blocks are one vectorized pass
     grid = logits[:, : count * BLOCKS].view(rows, BLOCKS, count)
     blocks = grid.amax(dim=1).topk(k, dim=-1, sorted=False).indices  # [R, k]
@@ -143,7 +147,19 @@ def best(logits: Tensor, k: int) -> tuple[Tensor, Tensor]:
     tail = torch.arange(count * BLOCKS, vocabulary).expand(rows, -1)
     columns = torch.cat([columns, tail], dim=1)
     values, found = logits.gather(1, columns).topk(k, dim=-1)
-    return values, columns.gather(1, found)
+    return _settled(logits, values, columns.gather(1, found))
+
+
+def _settled(logits: Tensor, values: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """The k largest with equal ones in the order of their tokens."""
+    k = values.shape[1]
+    more = (logits >= values[:, -1:]).sum(dim=1) > k  # as large as the last, and left out
+    if bool(more.any()):
+        ids[more] = logits[more].sort(dim=1, descending=True, stable=True).indices[:, :k]
+        values = logits.gather(1, ids)
+    ids = ids.sort(dim=1).values
+    values, order = logits.gather(1, ids).sort(dim=1, descending=True, stable=True)
+    return values, ids.gather(1, order)
 
 
 def log_normalizer_(logits: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class QuantizedLinear(nn.Module):
         self.bias: Tensor | None
         self.register_buffer("scales", scales[:, 0])
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        by = _Native if native.load() else _Calls
+        by = _Native if native.loaded() else _Calls
         self._product: _Native | _Calls = by(codes, self.scales)
 
     @property
@@ -67,6 +67,15 @@ class QuantizedLinear(nn.Module):
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
         raise RuntimeError("an int8 model takes no other weights: load them before it is quantized")
+
+    def _save_to_state_dict(self, *arguments: Any) -> None:
+        raise RuntimeError("an int8 model is not saved: save its weights before it is quantized")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        moved = fn(self.scales)
+        if moved.dtype != torch.float32 or moved.device.type != "cpu":
+            raise RuntimeError("an int8 model stays on the CPU, and float32 between its products")
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 class QuantizedSplitLinear(QuantizedLinear):
@@ -110,6 +119,9 @@ class _Calls:
         self.codes = codes
         self.weight = backend.Int8Weight(codes, scales)
 
+    def __reduce__(self) -> tuple[type, tuple[Tensor, Tensor]]:
+        return _Calls, (self.codes, self.weight.scales)  # what is packed cannot be copied
+
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """[N, in_features] → [N, out_features]."""
         codes, scales = quantize_rows(rows)
@@ -133,6 +145,7 @@ def quantize(model: nn.Module) -> None:
     Args:
         model: in float32 on a CPU, changed in place; it only predicts from now on.
     """
+    native.load()
     for parent in list(model.modules()):
         for name, module in list(parent.named_children()):
             # a subclass does more than its product: its adapters would be lost

@@ -106,20 +106,32 @@ def test_best_is_topk(shape: tuple[int, int], k: int) -> None:
         assert all(len(set(row)) == k for row in ids.tolist())
 
 
+@pytest.mark.parametrize("shape", [(3, 40), (40, 5000)])
+@pytest.mark.parametrize("k", [1, 2, 9])
+def test_of_equals_the_lowest_tokens_come_first(shape: tuple[int, int], k: int) -> None:
+    torch.manual_seed(0)
+    logits = torch.randint(-2, 2, shape).float()
+    ordered = logits.sort(dim=1, descending=True, stable=True)
+    values, ids = strategies.best(logits, k)
+    assert torch.equal(values, ordered.values[:, :k])
+    assert torch.equal(ids, ordered.indices[:, :k])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_best_logprobs_are_those_of_log_softmax(dtype: torch.dtype) -> None:
     torch.manual_seed(1)
     logits = (torch.randn(5, 300) * 4 + 100).to(dtype)
     logits[:, 7] += 50  # barred, and most of the probability
     barred = torch.tensor([7, 0])
-    wanted = strategies.forbid(logits.double().log_softmax(-1), barred).topk(6)
+    ordered = strategies.forbid(logits.double().log_softmax(-1), barred).sort(
+        descending=True, stable=True
+    )
     values, ids = strategies.best_logprobs(logits.clone(), 6, barred)
     assert values.dtype == torch.promote_types(dtype, torch.float32)
     assert torch.allclose(
-        values.double(), wanted.values, atol=1e-4 if dtype != torch.float64 else 1e-12
+        values.double(), ordered.values[:, :6], atol=1e-4 if dtype != torch.float64 else 1e-12
     )
-    if dtype != torch.bfloat16:
-        assert torch.equal(ids, wanted.indices)
+    assert torch.equal(ids, ordered.indices[:, :6])
     none = torch.tensor([], dtype=torch.long)
     values, ids = strategies.best_logprobs(logits.clone(), 1, none)
     assert ids.flatten().tolist() == [7] * 5

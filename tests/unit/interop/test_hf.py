@@ -68,6 +68,16 @@ def test_what_none_can_say(family, preset, words):
     assert re.search(words, caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("family", "preset", "name"), [("gpt", "gpt2", "gpt2"), ("bert", "base", "bert")]
+)
+def test_a_norm_without_the_bias_that_the_format_has(family, preset, name):
+    config = config_of(family, preset, **{"layer.norm.bias": False})
+    with pytest.raises(InputError) as caught:
+        form_for(family, config)
+    assert f"{name} cannot say layer.norm.bias = False" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(("preset", "bias"), [("gpt2", True), ("stories15m", False)])
 def test_a_default_may_be_said(preset, bias):
     config = config_of("gpt", preset, num_layers=1, **{"layer.norm.bias": bias})

@@ -10,6 +10,7 @@ from regard.models import GPT, GPTConfig
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import kernels, native
 from regard.nn.adapters import LoRA, add_adapters
+from regard.nn.attention import Attention
 from regard.nn.cache import CopyCache
 from regard.nn.masks import Causal, Full
 from regard.nn.native.stack import attach
@@ -185,6 +186,41 @@ class TestEnds:
                 model.step(torch.tensor([[token], [0]]), model.start(2))
 
 
+class Sharp(Attention):
+    def _attend(self, query, *others):
+        return super()._attend(query * 5, *others)
+
+
+class Wrapped(torch.nn.Module):
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *states):
+        return 2 * self.module(*states)
+
+
+def sharpen(model):
+    model.decoder.layers[1].self_attention.sublayer.__class__ = Sharp
+
+
+def another_eps(model):
+    model.decoder.layers[1].self_attention.norm.eps = 1.0
+
+
+def another_scale(model):
+    model.decoder.layers[1].self_attention.sublayer.scale = 3.0
+
+
+def another_placement(model):
+    model.decoder.layers[1].feed_forward.placement = "post"
+
+
+def wrap(model):
+    own = model.decoder.layers[0].self_attention.sublayer
+    own.output = Wrapped(own.output)
+
+
 class TestWhen:
     @pytest.mark.parametrize("made_of", [tiny, lambda: tiny().train()])
     def test_int8_models_are_ready(self, made_of):
@@ -210,6 +246,52 @@ class TestWhen:
         with torch.enable_grad():
             assert not made(model)[1]
         assert not made(model.double())[1]
+
+    def test_a_hook_before_a_layer_counts_too(self):
+        model = tiny()
+        attach(model)
+        model.decoder.layers[1].register_forward_pre_hook(lambda *_: None)
+        assert not made(model)[1]
+
+    def test_a_compiler_that_reads_along_goes_by_parts(self):
+        model = tiny()
+        attach(model)
+        state = model.start(2)
+        torch.compile(model.step, backend="eager")(TOKENS, state)
+        assert state.cache.fused is None
+
+    def test_a_model_in_training_waits_until_it_is_not(self):
+        model = tiny().train()
+        attach(model)
+        assert not made(model)[1]
+        assert made(model.eval())[1]
+
+    @pytest.mark.parametrize(
+        "change", [sharpen, another_eps, another_scale, wrap, another_placement]
+    )
+    def test_layers_that_are_not_alike_go_by_parts(self, change):
+        model = tiny()
+        change(model)
+        expected, _ = made(model)
+        attach(model)
+        logits, by_one = made(model)
+        assert not by_one
+        assert torch.equal(logits, expected)
+        model = tiny()
+        attach(model)
+        change(model)
+        logits, by_one = made(model)
+        assert not by_one
+        assert torch.equal(logits, expected)
+
+    def test_rows_that_are_not_the_cache_s_are_refused(self):
+        model = tiny()
+        attach(model)
+        for rows in (1, 4, 4000):
+            state = model.start(2)
+            model.step(TOKENS, state)
+            with pytest.raises(RuntimeError, match="cache does not fit"):
+                model.step(torch.full((rows, 1), 3), state)
 
     def test_packing_for_a_while_leaves_nothing(self):
         model = tiny()
@@ -251,3 +333,12 @@ class TestWhen:
         with pytest.raises(RuntimeError, match="takes no other weights"):
             other.load_state_dict(model.state_dict())
         assert made(copy.deepcopy(model))[0].isfinite().all()
+
+    def test_int8_is_neither_saved_nor_turned_into_another_format(self):
+        model = tiny()
+        quantize(model)
+        with pytest.raises(RuntimeError, match="before it is quantized"):
+            model.state_dict()
+        for turned in (model.bfloat16, model.double):
+            with pytest.raises(RuntimeError, match="float32 between its products"):
+                turned()

@@ -88,9 +88,11 @@ class TestNumbers:
 
     def test_numbers_that_are_none_are_not_hidden(self):
         states = torch.zeros(3, 40)
-        states[1, 3] = torch.nan
-        made = QuantizedLinear(torch.randn(5, 40), None)(states)
-        assert made.isnan().tolist() == [[False] * 5, [True] * 5, [False] * 5]
+        for column in (3, 39):  # in a whole vector, and behind the last whole one
+            states[1] = 0.0
+            states[1, column] = torch.nan
+            made = QuantizedLinear(torch.randn(5, 40), None)(states)
+            assert made.isnan().tolist() == [[False] * 5, [True] * 5, [False] * 5]
         for place in (0, 19):
             key = torch.randn(1, 1, 20, 16)
             key[..., place, 0] = torch.nan
@@ -161,14 +163,16 @@ class TestNumbers:
 
 
 SCRIPT = """
+import copy
 import torch
 from regard.nn import native
 from regard.nn.quantized import QuantizedLinear
 torch.manual_seed(0)
 with torch.no_grad():
+    loaded = native.load()
     made = QuantizedLinear(torch.randn(9, 32), torch.randn(9))
-    print(native.load(), native.load(wait=False), made.native is None)
-    print(made(torch.randn(4, 32)).tolist())
+    print(loaded, native.load(wait=False), made.native is None)
+    print(copy.deepcopy(made)(torch.randn(4, 32)).tolist())
 """
 
 
@@ -208,6 +212,20 @@ class TestWithout:
         assert done.stdout in ("True\n", "False\n"), done.stderr
         assert not (tmp_path / "ran").exists()
 
+    def test_without_a_home_nothing_is_lost(self, tmp_path, monkeypatch):
+        code = (
+            "from pathlib import Path\nfrom regard.nn import native\n"
+            "def none(): raise RuntimeError('no home directory')\n"
+            "Path.home = none; print(native.load())"
+        )
+        monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # does not count
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "False\n", done.stderr
+
+    def test_where_nothing_can_be_written(self, tmp_path, monkeypatch):
+        (tmp_path / "cache").write_text("a file, no directory")
+        assert self.said(tmp_path, monkeypatch)[0] == "False False True"
+
     def test_threads_that_ask_at_once(self, tmp_path, monkeypatch):
         code = (
             "import threading\nfrom regard.nn import native\nfound = []\n"
@@ -219,8 +237,13 @@ class TestWithout:
         assert done.stdout == "1\n", done.stderr
 
     def test_a_compiler_that_fails_is_asked_once(self, tmp_path, monkeypatch):
-        said = self.said(tmp_path, monkeypatch, CXX="false")
+        asked, compiler = tmp_path / "asked", tmp_path / "compiler"
+        compiler.write_text(f"#!/bin/sh\necho >>{asked}\nexit 1\n")
+        compiler.chmod(0o755)
+        said = self.said(tmp_path, monkeypatch, CXX=str(compiler))
         assert said[0] == "False False True"
         (why,) = (tmp_path / "cache" / "regard" / "native").glob("*.failed.txt")
-        assert "false" in why.read_text()
-        assert self.said(tmp_path, monkeypatch, CXX="false") == said
+        assert "compiler" in why.read_text()
+        once = asked.read_text()
+        assert self.said(tmp_path, monkeypatch, CXX=str(compiler)) == said
+        assert asked.read_text() == once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ MIN_COUNT = 2
 
 _MOST_WORDS = 500_000
 """Words whose pieces are known; some 100 MB."""
+
+_LEARNING = threading.Lock()
+"""Held while words are numbered and learned: servers encode in several threads."""
 
 
 def spelled(settings: TokenizerSettings) -> str:
@@ -91,9 +95,10 @@ class LibraryTokenizer(Tokenizer):
         # and words recur: looking them up is several times as fast as the library.
         split = [text.split(" ") if _has_plain_spaces(text) else [""] for text in texts]
         counts = np.fromiter(map(len, split), np.int64, len(split))
-        found = map(self._words.__getitem__, chain.from_iterable(split))  # a new word gets a number
-        numbers = np.fromiter(found, np.int64, int(counts.sum()))
-        pieces = self._learn_words()
+        with _LEARNING:
+            found = map(self._words.__getitem__, chain.from_iterable(split))  # numbers new ones
+            numbers = np.fromiter(found, np.int64, int(counts.sum()))
+            pieces = self._learn_words()
         firsts = np.cumsum(counts) - counts
         others = [n for n, words in enumerate(split) if words == [""]]
         if others:  # whole texts behind the words, not to be kept

@@ -7,6 +7,7 @@ environment variable ``REGARD_NATIVE=0`` leaves them out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -52,7 +53,7 @@ def load(*, wait: bool = True) -> bool:
         if not _loaded and os.environ.get("REGARD_NATIVE") != "0":
             try:
                 _loaded = _found(wait=wait)
-            except OSError as error:  # no room, nowhere to write: all the same
+            except (OSError, RuntimeError) as error:  # no room, no home directory: all the same
                 log.info("no operators in C++: %s", error)
         return _loaded
 
@@ -69,9 +70,11 @@ def _found(*, wait: bool) -> bool:
         return False
     try:
         torch.ops.load_library(place)  # type: ignore[no-untyped-call]
-    except OSError:  # cut short, or of another torch
+    except OSError:  # of another torch
         place.unlink()
         raise
+    with contextlib.suppress(OSError):
+        place.touch()  # in use: a later build leaves it there
     return True
 
 
@@ -82,7 +85,8 @@ def _place(compiler: str | None) -> Path:
     what += [torch.__version__, compiler or ""]
     what += [processor().get(key, "") for key in ("model name", "flags")]
     key = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    home = home if home.is_absolute() else Path.home() / ".cache"  # as the specification says
     return home / "regard" / "native" / f"regard-{key}.so"
 
 
@@ -93,7 +97,7 @@ def _build(place: Path, environment: dict[str, str], *, wait: bool) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    log.info("building operators in C++, once: %s", place)
+    log.log(logging.WARNING if wait else logging.INFO, "building operators in C++, once: %s", place)
     # -P: nothing of the working directory is imported
     command = [sys.executable, "-P", str(_HERE / "build.py"), str(place)]
     builder = subprocess.Popen(

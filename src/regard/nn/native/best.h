@@ -38,10 +38,9 @@ struct Best {
   }
 };
 
-// The largest of a row, NaN where one is; and its k best but for those barred (ascending).
+// The largest of a row, and its k best but for those barred (ascending).
 inline float scan(const float* row, int64_t count, const std::vector<int64_t>& barred, Best best) {
   float top = -std::numeric_limits<float>::infinity();
-  bool sound = true;
   const auto one = [&](int64_t i) {
     if (row[i] > best.least() && !std::binary_search(barred.begin(), barred.end(), i)) best.take(row[i], i);
   };
@@ -49,18 +48,16 @@ inline float scan(const float* row, int64_t count, const std::vector<int64_t>& b
   __m512 tops = _mm512_set1_ps(top);
   for (; i + LANES <= count; i += LANES) {
     const __m512 some = _mm512_loadu_ps(row + i);
-    sound &= _mm512_cmp_ps_mask(some, some, _CMP_UNORD_Q) == 0;
     tops = _mm512_max_ps(tops, some);
     if (_mm512_cmp_ps_mask(some, _mm512_set1_ps(best.least()), _CMP_GT_OQ))
       for (int64_t j = i; j < i + LANES; ++j) one(j);
   }
   top = _mm512_reduce_max_ps(tops);
   for (; i < count; ++i) {
-    sound &= row[i] == row[i];
     top = std::max(top, row[i]);
     one(i);
   }
-  return sound ? top : std::numeric_limits<float>::quiet_NaN();
+  return top;
 }
 
 // Log-probabilities of the k likeliest that are not barred; the logits are spent.
@@ -80,7 +77,7 @@ inline std::tuple<at::Tensor, at::Tensor> best_logprobs(at::Tensor logits, int64
       std::fill(best.values, best.values + k, -std::numeric_limits<float>::infinity());
       std::fill(best.tokens, best.tokens + k, 0);
       const float top = scan(row, vocabulary, never, best);
-      const float normalizer = top + std::log(exponentials(row, vocabulary, top));
+      const float normalizer = top + std::log(exponentials(row, vocabulary, top));  // NaN where one is
       for (int64_t i = 0; i < k; ++i) best.values[i] -= normalizer;
     }
   });

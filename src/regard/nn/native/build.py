@@ -11,10 +11,13 @@ import io
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 FLAGS = ["-O3", "-march=native", "-fopenmp", "-mprefer-vector-width=512"]
 """Of the compiler alone: the functions of OpenMP are those that torch itself brings along."""
+
+UNUSED = 30 * 86_400.0  # seconds
 
 
 def main() -> None:
@@ -39,10 +42,19 @@ def main() -> None:
             with made.open("rb") as file:
                 os.fsync(file.fileno())
             made.replace(place)
+        _sweep(place.parent)
     except Exception as error:
         place.with_suffix(".failed.txt").write_text(f"{error}\n{said.getvalue()}")
     finally:
         place.with_suffix(".building").unlink(missing_ok=True)
+
+
+def _sweep(directory: Path) -> None:
+    """What nobody has used for long is of a torch or a source that is gone."""
+    for one in directory.glob("regard-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - one.stat().st_mtime > UNUSED:
+                one.unlink()
 
 
 if __name__ == "__main__":

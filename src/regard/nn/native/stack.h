@@ -87,6 +87,7 @@ struct Stack : torch::CustomClassHolder {
 
   // Four tensors of each map, then two of each norm; those of cross-attention may lack.
   void add(const std::vector<Maybe>& t) {
+    TORCH_CHECK(t.size() == 30, "a layer has 30 tensors, not ", t.size());
     const auto map = [&](int64_t i) {
       return t[4 * i] ? Map{*t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]} : Map{};
     };
@@ -146,9 +147,32 @@ struct Stack : torch::CustomClassHolder {
     }
   }
 
+  // Whether all tensors have the sizes that the loops take for granted.
+  void check(const Held& held, int64_t batch, int64_t length) const {
+    const auto fit = [&](const Tensors& all, int64_t width, int64_t slots, bool more) {
+      if (all.size() != layers.size()) return false;
+      for (const at::Tensor& one : all)
+        if (one.dim() != 4 || !one.is_cpu() || one.scalar_type() != at::kFloat || one.size(0) != batch ||
+            one.size(1) != kv_heads || one.size(3) != width || one.stride(3) != 1 ||
+            (more ? one.size(2) < slots : one.size(2) != slots))
+          return false;
+      return true;
+    };
+    const int64_t filled = held.start + length, half = d_key / 2;
+    TORCH_CHECK(held.start >= 0 && fit(held.keys, d_key, filled, true) && fit(held.values, d_value, filled, true),
+                "the cache does not fit the states");
+    const int64_t slots = held.memory_keys.empty() ? 0 : held.memory_keys[0].size(2);
+    TORCH_CHECK((held.memory_keys.empty() && held.memory_values.empty()) ||
+                    (fit(held.memory_keys, d_key, slots, false) && fit(held.memory_values, d_value, slots, false)),
+                "the memory does not fit the states");
+    for (const Maybe& one : {held.cosines, held.sines})
+      TORCH_CHECK(!one.has_value() || (one->is_contiguous() && one->scalar_type() == at::kFloat &&
+                                       one->numel() == length * half), "the positions do not fit the states");
+  }
+
   // All layers, over states in one piece.
   void pass(at::Tensor& states, const Held& held) const {
-    TORCH_CHECK(held.keys.size() == layers.size(), "the cache does not fit the stack");
+    check(held, states.size(0), states.size(1));
     if (states.numel() == 0) return;
     const int64_t batch = states.size(0), length = states.size(1);
     const int64_t remembered = held.memory_keys.empty() ? 0 : held.memory_keys[0].size(2);
@@ -212,11 +236,10 @@ struct Stack : torch::CustomClassHolder {
     const Maybe &cosines = step.held.cosines, &sines = step.held.sines;
     if (!cosines.has_value()) return;
     const int64_t half = d_key / 2, width = (heads + kv_heads) * d_key + kv_heads * d_value;
-    const int64_t by_batch = cosines->size(0) > 1 ? cosines->stride(0) : 0;
     for (int64_t b = begin; b < end; ++b)
       for (int64_t t = 0; t < step.length; ++t, joint += width) {
-        const float* c = cosines->data_ptr<float>() + b * by_batch + t * half;
-        const float* s = sines->data_ptr<float>() + b * by_batch + t * half;
+        const float* c = cosines->data_ptr<float>() + t * half;
+        const float* s = sines->data_ptr<float>() + t * half;
         for (int64_t h = 0; h < heads + kv_heads; ++h) {
           float *x = joint + h * d_key, *y = x + half;
           for (int64_t i = 0; i < half; ++i) {

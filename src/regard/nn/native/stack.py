@@ -10,58 +10,53 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from regard.nn import backend, feedforward, kernels, native
-from regard.nn.attention import Attention, AttentionContext
+from regard.nn import feedforward, kernels, native
+from regard.nn.attention import AttentionContext
 from regard.nn.cache import Cache, DecodingState
 from regard.nn.embeddings import TokenEmbedding
-from regard.nn.heads import LanguageModelHead
-from regard.nn.linear import Linear, SplitLinear
 from regard.nn.masks import Explicit, Full, Padding
 from regard.nn.modes import modules_of
-from regard.nn.norms import LayerNorm, RMSNorm
+from regard.nn.native.parts import (
+    ACTIVATIONS,
+    Form,
+    form_of,
+    is_hooked,
+    map_of,
+    maps_of,
+    norm_of,
+    state_of,
+    tensors_of,
+)
+from regard.nn.norms import LayerNorm
 from regard.nn.positions import Learned, NoPositions, PositionScheme, Rotary, Sinusoidal
-from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Stack
 
 MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
 
-_MAPS = (Linear, SplitLinear, LanguageModelHead)
-_ACTIVATIONS = {
-    feedforward.relu: "relu",
-    feedforward.gelu: "gelu",
-    feedforward.gelu_tanh: "gelu_tanh",
-    feedforward.silu: "silu",
-}
-
 
 class FusedStack:
     """What a stack does with a cache, from the states with positions added to those of its end."""
 
-    def __init__(self, stack: Stack) -> None:
-        self._layers = [cast(Layer, layer) for layer in stack.layers]
-        first = self._layers[0]
-        attention, norm = _attention(first.self_attention), first.self_attention.norm
-        width = len(cast(Tensor, norm.weight))
-        sizes = [width, attention.spec.num_heads, attention.spec.kv_heads]
-        forward: Any = first.feed_forward.sublayer
-        self.kv_heads, self.d_key, self.d_value = sizes[2], attention.d_key, attention.d_value
-        self._stack, self._given = stack, _state_of(stack)
+    def __init__(self, stack: Stack, form: Form) -> None:
+        first = cast(Layer, stack.layers[0])
+        self._like = cast(Tensor, first.feed_forward.norm.weight).detach()
+        self._form = form
+        self._stack, self._given = stack, state_of(stack)
         self._crosses = first.cross_attention is not None
         self._made = torch.classes.regard.Stack(
-            [*sizes, attention.d_key, attention.d_value],
-            attention.scale,
-            cast(Any, norm).eps,
-            first.self_attention.placement == "pre",
-            isinstance(norm, LayerNorm),
-            isinstance(forward, feedforward.GatedFeedForward),
-            _ACTIVATIONS[forward.activation],
+            [len(self._like), form.heads, form.kv_heads, form.d_key, form.d_value],
+            form.scale,
+            form.eps,
+            form.placement == "pre",
+            form.norm is LayerNorm,
+            form.feed_forward is feedforward.GatedFeedForward,
+            ACTIVATIONS[form.activation],
         )
-        for layer in self._layers:
-            self._made.add(_tensors(layer))
+        for layer in stack.layers:
+            self._made.add(tensors_of(cast(Layer, layer)))
         if stack.norm is not None:
-            self._made.end(*_norm(stack.norm))
-        self._like = cast(Tensor, norm.weight).detach()
+            self._made.end(*norm_of(stack.norm))
         self._ends: list[Any] = []
         self._knows_ends = False
 
@@ -77,8 +72,13 @@ class FusedStack:
             return False
         if cache.fused is None:  # asked once for each text
             known = not self._crosses or all(layer.memory is not None for layer in cache.layers)
-            cache.fused = known and self._given == _state_of(self._stack)
+            cache.fused = known and self._is_as_it_was()
         return cache.fused
+
+    def _is_as_it_was(self) -> bool:
+        if any(module.training for module in modules_of(self._stack)):
+            return False
+        return self._given == state_of(self._stack) and self._form == form_of(self._stack)
 
     def __call__(
         self,
@@ -126,10 +126,8 @@ class FusedStack:
         turning: Any,
     ) -> tuple[Any, ...]:
         """What C++ calls so: the cache with room for the new slots, the memory, the masks."""
-        widths = self.d_key, self.d_value
-        rooms = [
-            layer.room(batch, self.kv_heads, length, widths, self._like) for layer in cache.layers
-        ]
+        heads, widths = self._form.kv_heads, (self._form.d_key, self._form.d_value)
+        rooms = [layer.room(batch, heads, length, widths, self._like) for layer in cache.layers]
         memories = [layer.memory for layer in cache.layers if layer.memory is not None]
         return (
             [keys for keys, _, _ in rooms],
@@ -144,12 +142,12 @@ class FusedStack:
 
     def _surround(self, embedding: nn.Module, head: nn.Module) -> bool:
         """Hand over what stands before and behind the layers; whether C++ knows it."""
-        ends = [*_state_of(embedding), *_state_of(head)]
+        ends = [*state_of(embedding), *state_of(head)]
         if ends != self._ends:
             self._ends, self._knows_ends = ends, False
-            stack, last = self._stack, _map(head)
+            stack, last = self._stack, map_of(head)
             bare = stack.input_norm is None and isinstance(stack.pattern, Full)
-            hooked = _is_hooked(embedding) or _is_hooked(head)
+            hooked = is_hooked(embedding) or is_hooked(head)
             if last is not None and type(embedding) is TokenEmbedding and bare and not hooked:
                 added, offset = _places(stack.positions)
                 table = embedding.weight.detach()
@@ -180,76 +178,11 @@ def fused_stack(stack: Stack) -> FusedStack | None:
         known = stack.positions.options.layout == "halves"
     else:
         known = type(stack.positions) in (Sinusoidal, Learned, NoPositions)
-    layers = [cast(Layer, layer) for layer in stack.layers]
-    known = known and not _is_hooked(stack) and all(map(_is_known, layers))
-    return FusedStack(stack) if known else None
-
-
-def _is_hooked(model: nn.Module) -> bool:
-    return any(one._forward_hooks or one._forward_pre_hooks for one in modules_of(model))
-
-
-def _state_of(model: nn.Module) -> list[Any]:
-    """Another list whenever a module, a weight, a hook or the mode is another."""
-    found: list[Any] = []
-    for module in modules_of(model):
-        found += [id(module), module.training, len(module._forward_hooks)]
-        found.append(len(module._forward_pre_hooks))
-        for held in (*module._parameters.values(), *module._buffers.values()):
-            if held is not None:
-                version = 0 if held.is_inference() else held._version
-                found += [id(held), held.data_ptr(), version]
-    return found
-
-
-def _is_known(layer: Layer) -> bool:
-    residuals = [layer.self_attention, layer.cross_attention, layer.feed_forward]
-    norms = all(type(one.norm) in (LayerNorm, RMSNorm) for one in residuals if one is not None)
-    forward: Any = layer.feed_forward.sublayer
-    kinds = (feedforward.FeedForward, feedforward.GatedFeedForward)
-    count = sum(_map(module) is not None for module in layer.modules())
-    return (
-        norms
-        and type(forward) in kinds
-        and forward.activation in _ACTIVATIONS
-        and count == (4 if layer.cross_attention is None else 7)  # with keys and values of memory
-    )
-
-
-def _attention(residual: Residual) -> Attention:
-    return cast(Attention, residual.sublayer)
-
-
-def _tensors(layer: Layer) -> list[Tensor | None]:
-    """As `Stack::add` wants them."""
-    own = _attention(layer.self_attention)
-    forward: Any = layer.feed_forward.sublayer
-    maps: list[Any] = [own.qkv, own.output, None, None, forward.expand, forward.contract]
-    norms: list[nn.Module | None] = [layer.self_attention.norm, None, layer.feed_forward.norm]
-    if layer.cross_attention is not None:
-        cross = _attention(layer.cross_attention)
-        maps[2:4] = cross.query, cross.output
-        norms[1] = layer.cross_attention.norm
-    found: list[Tensor | None] = []
-    for one in maps:
-        found += [None] * 4 if one is None else _map(one) or ()
-    for norm in norms:
-        found += [None] * 2 if norm is None else _norm(norm)
-    return found
-
-
-def _map(module: nn.Module) -> list[Tensor | None] | None:
-    """A linear map as `Map` wants it; None where it is none, or one that does more."""
-    if type(module) in _MAPS:
-        weight, bias = cast(Any, module).weight, cast(Any, module).bias
-        plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
-        laid = backend.packed_for_few(weight)
-        kept = None if bias is None else bias.detach()
-        return [weight.detach(), laid, None, kept] if plain else None
-    quantized = getattr(module, "native", None)
-    return None if quantized is None else [*quantized, cast(Any, module).bias]
-
-
-def _norm(norm: nn.Module) -> list[Any]:
-    bias = getattr(norm, "bias", None)
-    return [norm.weight.detach(), None if bias is None else bias.detach()]  # type: ignore[operator]
+    if type(stack) is not Stack or not known or is_hooked(stack):
+        return None
+    form = form_of(stack)
+    last: Any = stack.norm
+    if form is None or (last is not None and (type(last), last.eps) != (form.norm, form.eps)):
+        return None
+    maps = [one for layer in stack.layers for one in maps_of(cast(Layer, layer)) if one is not None]
+    return None if any(map_of(one) is None for one in maps) else FusedStack(stack, form)
