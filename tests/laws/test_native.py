@@ -61,11 +61,11 @@ def test_threads_that_go_apart_change_nothing(case, how):
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
-    made = {}
+    made, before = {}, torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
         made[threads] = list(steps(case, model, 1, "shared", sentences=40))
-    torch.set_num_threads(1)
+    torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)
 
