@@ -113,8 +113,8 @@ class Attention(nn.Module):
 
     One module for both uses: queries, keys and values come from one product (`qkv`) when a
     sequence attends to itself; with ``d_memory``, queries come from the states (`query`), keys
-    and values from the memory (`key_value`). A position scheme may give it tables of its own. Weights are Glorot-uniform for each projection,
-    biases zero, as in the paper's reference code.
+    and values from the memory (`key_value`). A position scheme may add tables of its own. Weights
+    are Glorot-uniform for each projection, biases zero, as in the paper's reference code.
     """
 
     def __init__(

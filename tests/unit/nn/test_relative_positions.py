@@ -29,9 +29,9 @@ def context(scheme, rule):
 
 def naive(module, states, rule, clip):
     """Equations 1 to 4, with a vector for each pair of tokens: [B, T, T, d]."""
-    query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2)
-                         for part, heads in zip(module.qkv(states), (4, 2, 2), strict=True))  # fmt: skip
-    key, value = (part.repeat_interleave(2, dim=1) for part in (key, value))
+    parts = zip(module.qkv(states), (4, 2, 2), strict=True)
+    query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x, heads in parts)
+    key, value = (x.repeat_interleave(2, dim=1) for x in (key, value))
     rows = (PLACES[:, None, :] - PLACES[:, :, None]).clamp(-clip, clip) + clip
     by_key = module.distance_keys.weight[rows]
     summed = key[:, :, None] + by_key[:, None]  # [B, H, T, T, d_key]

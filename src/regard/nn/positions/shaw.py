@@ -1,4 +1,4 @@
-"""Relative positions of Shaw et al. ("Self-Attention with Relative Position Representations", 2018).
+"""Relative positions (Shaw et al., "Self-Attention with Relative Position Representations", 2018).
 
 Shapes: positions [B or 1, Tq] and [B or 1, Tk], relation [B or 1, 1, Tq, Tk] (integers),
 query [B, H, Tq, d_key], weights [B, H, Tq, Tk], tables [K, d] of K = 2 * clip + 1 distances.
