@@ -39,7 +39,6 @@ GROUPS = {
 """Settings that name a kind as a plain string, and the registry's group of it."""
 
 VALUES: dict[str, tuple[Any, ...]] = {
-    "clip": (16, 2),
     "target_vocab_size": (None, 19),
     "attention.num_kv_heads": (None, 2, 1),
     "attention.d_key": (None, 6),
