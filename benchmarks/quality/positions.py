@@ -171,7 +171,7 @@ def said(options: argparse.Namespace) -> str:
         "the last weights, greedy search, **no end-of-sequence oracle**: an answer is right if it "
         f"is all of the actions and ends there. `length-{CUT}` is the length split cut anew: of "
         f"all commands, those of at most {CUT} actions are trained on and the others tested on "
-        "(the standard cutoff of `length` is 22). Multi30k: recipe `multi30k-en-de-tokenized`, which "
+        "(the standard cutoff of `length` is 22). Multi30k: `multi30k-en-de-tokenized`, which "
         "may end earlier by patience; tokenized BLEU on test2016."
     )
 
