@@ -1,11 +1,21 @@
 """Shaw's relative positions and ALiBi against their papers' formulas."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from regard.nn import Attention, AttentionContext, AttentionSpec, Causal, Full, Padding, prepare
+from regard.nn import (
+    Attention,
+    AttentionContext,
+    AttentionSpec,
+    Causal,
+    Full,
+    Padding,
+    kernels,
+    prepare,
+)
 from regard.nn.positions.alibi import Alibi, slopes
 from regard.nn.positions.scheme import NoOptions, SchemeSize
 from regard.nn.positions.shaw import DistanceKeys, DistanceValues, Shaw, ShawOptions
@@ -135,3 +145,31 @@ def test_alibi_counts_the_distance_to_both_sides():
     distances = torch.tensor([[[0, 1, 4], [2, 1, 2]], [[5, 4, 1], [5, 4, 1]]])
     truth = torch.stack([distances / -(2.0**4), distances / -(2.0**8)], dim=1)
     torch.testing.assert_close(bias, truth, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_watched_and_silenced_heads(values):
+    """The weights are shown, nothing changes, and a silent head is silent in both terms."""
+    module, scheme = shaw(clip=2, values=values)
+    states, seen = torch.randn(2, T, D, dtype=torch.float64), context(scheme, Causal())
+    plain, shown = module(states, seen), []
+    with kernels.watch(lambda _, weights: shown.append(weights)):
+        torch.testing.assert_close(module(states, seen), plain, rtol=0, atol=1e-12)
+    assert shown[0].shape == (2, 4, T, T)
+    torch.testing.assert_close(shown[0].sum(-1), torch.ones(2, 4, T, dtype=torch.float64))
+    with kernels.switch_off(module, [0, 1, 2, 3]):
+        torch.testing.assert_close(module(states, seen), module.output.bias.expand(2, T, D))
+
+
+def test_dropout_falls_on_the_weights_of_both_terms():
+    scheme = Shaw(SchemeSize(D, 3, 4, 32), ShawOptions())
+    module = Attention(replace(SPEC, dropout=0.5), D, positions=scheme).double()
+    states, seen = torch.randn(2, T, D, dtype=torch.float64), context(scheme, Full())
+    assert not torch.equal(module(states, seen), module(states, seen))
+    torch.manual_seed(1)
+    whole = module(states, seen)
+    torch.nn.init.zeros_(module.distance_values.weight)
+    torch.manual_seed(1)
+    assert not torch.allclose(module(states, seen), whole)
+    module.eval()
+    assert torch.equal(module(states, seen), module(states, seen))
