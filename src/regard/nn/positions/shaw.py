@@ -70,7 +70,7 @@ class DistanceKeys(DistanceTable):
 
     def forward(self, query: Tensor, relation: Tensor) -> Tensor:
         """[B, H, Tq, d_key] → [B, H, Tq, Tk], in float32 or wider: gradients are sums over keys."""
-        products = _wide(query @ self.weight.mT)  # [B, H, Tq, K]
+        products = _wide(query) @ _wide(self.weight).mT  # [B, H, Tq, K]
         return products.gather(-1, relation.expand(*query.shape[:3], -1))
 
 
@@ -82,7 +82,7 @@ class DistanceValues(DistanceTable):
         wide = _wide(weights)  # far keys all add to one sum
         sums = wide.new_zeros(*weights.shape[:3], len(self.weight))  # [B, H, Tq, K]
         sums = sums.scatter_add(-1, relation.expand_as(weights), wide)
-        return sums.to(weights.dtype) @ self.weight
+        return (sums @ _wide(self.weight)).to(weights.dtype)
 
 
 def _wide(numbers: Tensor) -> Tensor:
