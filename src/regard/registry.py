@@ -94,6 +94,8 @@ KINDS: dict[str, dict[str, str]] = {
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
         "learned": "regard.nn.positions.learned:Learned",
         "rotary": "regard.nn.positions.rotary:Rotary",
+        "shaw": "regard.nn.positions.shaw:Shaw",
+        "alibi": "regard.nn.positions.alibi:Alibi",
     },
     "schedules": {
         "noam": "regard.training.schedules:noam",

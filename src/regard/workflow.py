@@ -17,7 +17,7 @@ from regard import registry
 from regard.card import card
 from regard.errors import RecipeError, RunError
 from regard.nn import backend
-from regard.recipe import Recipe, as_settings, carry_on
+from regard.recipe import Recipe, as_settings, carry_on, is_run
 from regard.recipe.layers import flatten
 from regard.run import Run
 from regard.tasks.task import Splits
@@ -86,7 +86,7 @@ def load_recipe(
     """The recipe of a file, a run directory, a built-in name or a `Recipe`, with overrides."""
     if isinstance(recipe, Recipe):
         return _with_tokenizer(recipe.override(overrides) if overrides else recipe)
-    return _with_tokenizer(Recipe.load(recipe, overrides, settled=Path(recipe).is_dir()))
+    return _with_tokenizer(Recipe.load(recipe, overrides, settled=is_run(recipe)))
 
 
 def _with_tokenizer(recipe: Recipe) -> Recipe:
@@ -130,7 +130,7 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _usual_run(given: str | Path | Recipe, loaded: Recipe, resume: bool) -> Path:
-    if not isinstance(given, Recipe) and Path(given).is_dir():
+    if not isinstance(given, Recipe) and is_run(given):
         return Path(given) if resume else Path("runs") / Path(given).resolve().name
     return Path("runs") / Path(loaded.origin).stem
 

@@ -60,6 +60,14 @@ class TestLoadRecipe:
         assert (loaded.training.seed, loaded.model["d_model"]) == (5, 8)
         assert run.result.step == 2
 
+    def test_a_directory_called_as_a_built_in_recipe_is_none(self, tmp_path, monkeypatch):
+        """Data lie in ``scan/``: the recipe `scan` keeps its preset."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "scan").mkdir()
+        loaded = load_recipe("scan")
+        assert not loaded.settled
+        assert loaded.model_config_for({"vocab_size": 9}).d_model == 128
+
     def test_the_tokenizer_comes_with_the_weights(self, folder):
         workflow.train("tiny.toml", run="run")
         text = (folder / "tiny.toml").read_text()

@@ -63,12 +63,11 @@ def _lengths(text: str) -> list[int]:
 def _open(recipe: str, settings: list[str] | None) -> tuple[Recipe, Any]:
     """The recipe (a run's is resolved already) and the config of its model."""
     import dataclasses
-    from pathlib import Path
 
     from regard import registry
-    from regard.recipe import Recipe
+    from regard.recipe import Recipe, is_run
 
-    found = Recipe.load(recipe, settings, settled=Path(recipe).is_dir())
+    found = Recipe.load(recipe, settings, settled=is_run(recipe))
     names = {field.name for field in dataclasses.fields(registry.family(found.family).config)}
     decided = {}
     if "vocab_size" in names and "vocab_size" not in found.model:

@@ -53,7 +53,7 @@ def positions(model: nn.Module, *, length: int = 64) -> list[Positions]:
     Stacks whose schemes give the same numbers are one entry, its name joined by ``+``.
 
     Raises:
-        RegardError: when no stack knows positions.
+        RegardError: when no stack knows positions, or only such as answer to queries.
     """
     found: list[Positions] = []
     for name, module in model.named_modules():
@@ -63,7 +63,10 @@ def positions(model: nn.Module, *, length: int = 64) -> list[Positions]:
             if one is not None:
                 found.append(one)
     if not found:
-        raise RegardError("this model knows no positions, so there is nothing to draw")
+        raise RegardError(
+            "this model knows no positions without a text, so there is nothing to draw",
+            hint="tables of distances, such as Shaw's, answer to queries",
+        )
     return _joined(found)
 
 

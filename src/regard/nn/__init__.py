@@ -22,11 +22,13 @@ from regard.nn.masks import (
 )
 from regard.nn.norms import LayerNorm, NormSpec, RMSNorm, make_norm
 from regard.nn.positions import (
+    Alibi,
     Learned,
     NoPositions,
     PositionScheme,
     PositionSpec,
     Rotary,
+    Shaw,
     Sinusoidal,
     sinusoids,
 )
@@ -35,6 +37,7 @@ from regard.nn.stack import Layer, LayerSpec, Memory, Stack, StackSpec
 
 __all__ = [
     "CACHES",
+    "Alibi",
     "Attention",
     "AttentionContext",
     "AttentionSpec",
@@ -73,6 +76,7 @@ __all__ = [
     "Rotary",
     "Rule",
     "SharedCache",
+    "Shaw",
     "Sinusoidal",
     "SplitLinear",
     "Stack",

@@ -7,6 +7,7 @@ key [B, Hkv, T or S, d_key], value [B, Hkv, T or S, d_value].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -93,6 +94,7 @@ class AttentionContext:
         positions: the scheme whose doors queries, keys and scores pass; None in cross-attention.
         turning: what the scheme's `turn` needs.
         bias: on the scaled scores, [B or 1, H or 1, Tq, Tk].
+        relation: what the scheme's tables need, [B or 1, 1, Tq, Tk].
         rows: where the tokens stand, if states come without padding, as [1, N, d_model].
         memory_rows: the same of the memory.
     """
@@ -101,6 +103,7 @@ class AttentionContext:
     positions: PositionScheme | None = None
     turning: Any = None
     bias: Tensor | None = None
+    relation: Tensor | None = None
     rows: Rows | None = None
     memory_rows: Rows | None = None
 
@@ -110,11 +113,18 @@ class Attention(nn.Module):
 
     One module for both uses: queries, keys and values come from one product (`qkv`) when a
     sequence attends to itself; with ``d_memory``, queries come from the states (`query`), keys
-    and values from the memory (`key_value`). Weights are Glorot-uniform for each projection,
-    biases zero, as in the paper's reference code.
+    and values from the memory (`key_value`). A position scheme may add tables of its own. Weights
+    are Glorot-uniform for each projection, biases zero, as in the paper's reference code.
     """
 
-    def __init__(self, spec: AttentionSpec, d_model: int, *, d_memory: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: AttentionSpec,
+        d_model: int,
+        *,
+        d_memory: int | None = None,
+        positions: PositionScheme | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.d_key, self.d_value = spec.widths(d_model)
@@ -127,6 +137,8 @@ class Attention(nn.Module):
             self.query = Linear(d_model, queries, bias=spec.bias)
             self.key_value = SplitLinear(d_memory, {"keys": keys, "values": values}, bias=spec.bias)
         self.output = Linear(spec.num_heads * self.d_value, d_model, bias=spec.bias)
+        own = (None, None) if positions is None else positions.tables(self.d_key, self.d_value)
+        self.distance_keys, self.distance_values = own
         self.scale = self.d_key**-0.5 if spec.scale is None else spec.scale
 
     def forward(
@@ -196,12 +208,17 @@ class Attention(nn.Module):
         self, query: Tensor, key: Tensor, value: Tensor, context: AttentionContext
     ) -> Tensor:
         mask, bias = context.mask, context.bias
-        if kernels.observed():
-            return kernels.attend_observed(
-                self, query, key, value, mask=mask, scale=self.scale, bias=bias
-            )
-        kernel = kernels.choose(query, key, bias=bias)
+        if self.distance_keys is not None:
+            own = self.distance_keys(query * self.scale, context.relation)  # [B, H, Tq, Tk]
+            bias = own if bias is None else bias + own
         dropout = self.spec.dropout if self.training else 0.0
+        term = None
+        if self.distance_values is not None:
+            term = partial(self.distance_values, relation=context.relation)
+        if term is not None or kernels.observed():
+            kernel: kernels.Kernel = partial(kernels.attend_openly, self, term)
+        else:
+            kernel = kernels.choose(query, key, bias=bias)
         return kernel(query, key, value, mask=mask, scale=self.scale, dropout=dropout, bias=bias)
 
     @staticmethod

@@ -100,7 +100,14 @@ class FusedStep(Protocol):
 class Layer(nn.Module):
     """Residual sublayers in a row: self-attention, cross-attention if there is a memory, FFN."""
 
-    def __init__(self, spec: LayerSpec, d_model: int, *, d_memory: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: LayerSpec,
+        d_model: int,
+        *,
+        d_memory: int | None = None,
+        positions: PositionScheme | None = None,
+    ) -> None:
         super().__init__()
 
         def residual(sublayer: nn.Module) -> Residual:
@@ -112,7 +119,7 @@ class Layer(nn.Module):
                 dropout=spec.dropout,
             )
 
-        self.self_attention = residual(Attention(spec.attention, d_model))
+        self.self_attention = residual(Attention(spec.attention, d_model, positions=positions))
         self.cross_attention = None
         if d_memory is not None:
             cross = Attention(spec.attention, d_model, d_memory=d_memory)
@@ -165,7 +172,8 @@ class Stack(nn.Module):
         self.input_norm = None if input_norm is None else make_norm(input_norm, d_model)
         self.dropout = Dropout(input_dropout)
         self.layers = nn.ModuleList(
-            Layer(spec.layer, d_model, d_memory=d_memory) for _ in range(spec.num_layers)
+            Layer(spec.layer, d_model, d_memory=d_memory, positions=self.positions)
+            for _ in range(spec.num_layers)
         )
         last = spec.layer.norm_placement == "pre"
         self.norm = make_norm(spec.layer.norm, d_model) if last else None
@@ -250,7 +258,8 @@ class Stack(nn.Module):
         turning = self.positions.prepare(positions, states.dtype)
         bias = self.positions.bias(positions, keys)
         rows = find_rows(mask, states) if cache is None else None
-        return AttentionContext(form, self.positions, turning, bias, rows)
+        relation = self.positions.relate(positions, keys)
+        return AttentionContext(form, self.positions, turning, bias, relation, rows)
 
     def _memory_context(
         self, states: Tensor, memory: Memory, context: AttentionContext, cache: Cache | None

@@ -1,7 +1,7 @@
 """Recipes: a TOML file that says all of a run, typed, strict and resolved."""
 
 from regard.recipe.compare import as_settings, carry_on, differences
-from regard.recipe.files import builtin_names, builtin_text, recipe_text
+from regard.recipe.files import builtin_names, builtin_text, is_run, recipe_text
 from regard.recipe.recipe import Recipe
 from regard.recipe.schema import json_schema, markdown_table
 from regard.recipe.sections import (
@@ -36,6 +36,7 @@ __all__ = [
     "builtin_text",
     "carry_on",
     "differences",
+    "is_run",
     "json_schema",
     "markdown_table",
     "recipe_text",

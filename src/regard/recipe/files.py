@@ -27,10 +27,15 @@ def recipe_text(recipe: str | os.PathLike[str]) -> str:
     return read_recipe(recipe)[1]
 
 
+def is_run(recipe: str | os.PathLike[str]) -> bool:
+    """Whether this is a directory with a recipe; any other may be called as a built-in one is."""
+    return (Path(recipe) / "recipe.toml").exists()
+
+
 def read_recipe(recipe: str | os.PathLike[str]) -> tuple[str, str, Path]:
     """Name, text and base directory of a recipe."""
     path = Path(recipe)
-    if path.is_dir() and (path / "recipe.toml").exists():
+    if is_run(path):
         path = path / "recipe.toml"
     if path.is_file():
         return str(path), toml.read(path), path.parent

@@ -14,6 +14,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from regard import registry
+from regard.nn.dropout import drop
 from regard.nn.masks import MaskForm
 
 
@@ -129,23 +130,33 @@ def observed() -> bool:
     return bool(_watchers or _silent)
 
 
-def attend_observed(
+def attend_openly(
     module: nn.Module,
+    term: Callable[[Tensor], Tensor] | None,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     *,
     mask: MaskForm,
     scale: float,
+    dropout: float = 0.0,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """The dense kernel, with its weights shown to the watchers and silenced heads set to zero."""
+    """The dense kernel with its weights in the open.
+
+    The watchers see them, ``term`` makes of them [B, H, Tq, Tk] what joins the mixture
+    [B, H, Tq, d_value], and silenced heads are set to zero.
+    """
     from regard.nn.kernels.dense import attention_weights, share_heads
 
     weights = attention_weights(query, key, mask=mask, scale=scale, bias=bias)
     for watcher in list(_watchers):
         watcher(module, weights.detach())
+    if dropout > 0.0:
+        weights = drop(weights, dropout)
     mixed = weights @ share_heads(value, query.shape[1])
+    if term is not None:
+        mixed = mixed + term(weights)
     for owner, heads in _silent:
         if owner is module:
             mixed = mixed.clone()

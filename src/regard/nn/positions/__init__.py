@@ -1,16 +1,20 @@
 """Position schemes, a file per kind."""
 
+from regard.nn.positions.alibi import Alibi
 from regard.nn.positions.learned import Learned
 from regard.nn.positions.rotary import Rotary
 from regard.nn.positions.scheme import NoPositions, PositionScheme, PositionSpec
+from regard.nn.positions.shaw import Shaw
 from regard.nn.positions.sinusoidal import Sinusoidal, sinusoids
 
 __all__ = [
+    "Alibi",
     "Learned",
     "NoPositions",
     "PositionScheme",
     "PositionSpec",
     "Rotary",
+    "Shaw",
     "Sinusoidal",
     "sinusoids",
 ]

@@ -1,10 +1,11 @@
 """The doors by which positions enter a Transformer.
 
 Shapes: positions [B or 1, T] (integers), states [B, T, d_model], heads [B, H, T, d_key],
-score bias [B or 1, H or 1, Tq, Tk].
+score bias [B or 1, H or 1, Tq, Tk], relation [B or 1, 1, Tq, Tk].
 
 A scheme is one class with the doors that it uses: *added* to the states, *turned* into queries
-and keys, or a *bias* on the scores. Positions are explicit integers, so packing, left padding
+and keys, or on the scores: as a *bias* of all layers, or by *tables* of each layer, which may add
+to the mixed values too. Positions are explicit integers, so packing, left padding
 and caches need no special case.
 """
 
@@ -71,6 +72,20 @@ class PositionScheme(nn.Module):
 
     def bias(self, queries: Tensor, keys: Tensor) -> Tensor | None:
         """Door three, once a stack: from positions [B or 1, Tq], [B or 1, Tk] to a score bias."""
+        return None
+
+    def tables(self, d_key: int, d_value: int) -> tuple[nn.Module | None, nn.Module | None]:
+        """Door three, a layer's own modules, called with what `relate` gave.
+
+        Returns:
+            (query [B, H, Tq, d_key], relation) -> a term of the scores [B, H, Tq, Tk];
+            (weights [B, H, Tq, Tk], relation) -> a term of the mixture [B, H, Tq, d_value].
+            A layer with the second never leaves its weights to a kernel: it takes the dense way.
+        """
+        return None, None
+
+    def relate(self, queries: Tensor, keys: Tensor) -> Tensor | None:
+        """Door three, once a stack: what `tables` need of the positions of queries and keys."""
         return None
 
 
