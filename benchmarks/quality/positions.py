@@ -92,11 +92,13 @@ def one(
     recipe = "multi30k-en-de-tokenized" if name == "multi30k" else "scan"
     metric = "bleu" if name == "multi30k" else "exact_match"
     begun = time.perf_counter()
-    run = regard.train(recipe, settings, run=path, resume=True).path
+    run = regard.train(recipe, settings, run=path, resume=True)
+    if run.result is not None and run.result.reason in ("interrupt", "terminate"):
+        raise SystemExit(f"{path} was stopped; the same command goes on")
     minutes = (time.perf_counter() - begun) / 60
     made = {
         "metric": metric.replace("_", " "),
-        "score": regard.evaluate(run).scores[metric].value,
+        "score": regard.evaluate(run.path).scores[metric].value,
         "minutes": minutes,
         "train": count(files["data.train.source"]),
         "test": count(files["data.test.source"]),
@@ -166,7 +168,8 @@ def said(options: argparse.Namespace) -> str:
     clip = KINDS["shaw"]["clip"]
     return (
         f"{measured_on()} {options.threads} thread(s) a run; at most {options.steps:,} steps; "
-        f"seeds {', '.join(map(str, options.seeds))}; mean ± standard deviation. Shaw's tables are "
+        f"seeds {', '.join(map(str, options.seeds))}; mean ± standard deviation; minutes since a "
+        "run's last start. Shaw's tables are "
         f"clipped at {clip}, for keys and values. SCAN: 3 + 3 layers, d_model 128 (recipe `scan`), "
         "the last weights, greedy search, **no end-of-sequence oracle**: an answer is right if it "
         f"is all of the actions and ends there. `length-{CUT}` is the length split cut anew: of "
