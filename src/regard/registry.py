@@ -20,6 +20,7 @@ FAMILIES: dict[str, str] = {
     "transformer": "regard.models.transformer:FAMILY",
     "gpt": "regard.models.gpt:FAMILY",
     "bert": "regard.models.bert:FAMILY",
+    "t5": "regard.models.t5:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -50,6 +51,7 @@ KINDS: dict[str, dict[str, str]] = {
         "llama": "regard.interop.llama:FORMAT",
         "marian": "regard.interop.marian:FORMAT",
         "roberta": "regard.interop.roberta:FORMAT",
+        "t5": "regard.interop.t5:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
@@ -92,6 +94,7 @@ KINDS: dict[str, dict[str, str]] = {
     "positions": {
         "none": "regard.nn.positions.scheme:NoPositions",
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
+        "buckets": "regard.nn.positions.buckets:Buckets",
         "learned": "regard.nn.positions.learned:Learned",
         "rotary": "regard.nn.positions.rotary:Rotary",
     },

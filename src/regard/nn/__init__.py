@@ -22,6 +22,7 @@ from regard.nn.masks import (
 )
 from regard.nn.norms import LayerNorm, NormSpec, RMSNorm, make_norm
 from regard.nn.positions import (
+    Buckets,
     Learned,
     NoPositions,
     PositionScheme,
@@ -38,6 +39,7 @@ __all__ = [
     "Attention",
     "AttentionContext",
     "AttentionSpec",
+    "Buckets",
     "Cache",
     "Causal",
     "CopyCache",
