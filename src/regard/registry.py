@@ -83,6 +83,7 @@ KINDS: dict[str, dict[str, str]] = {
         "regression": "regard.objectives.classes:Regression",
         "span": "regard.objectives.span:Span",
         "masked_lm": "regard.objectives.masked_lm:MaskedLM",
+        "span_corruption": "regard.objectives.span_corruption:SpanCorruption",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",

@@ -82,7 +82,7 @@ def read(given: Settings) -> dict[str, Any]:
     return {
         "vocab_size": given.take("vocab_size", 32128),
         "d_model": given.take("d_model", 512),
-        "tie": "embeddings" if given.differ("shared.weight", _HEAD) else "all",
+        "tie": "none" if given.differ("shared.weight", _HEAD) else "all",
         "scale_states": given.take("scale_decoder_outputs", scaled),
         "max_positions": given.take("n_positions", 512),
         "embedding": {"dropout": dropout},

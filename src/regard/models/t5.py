@@ -62,7 +62,7 @@ def _later(layers: int, heads: int, width: int, d_ff: int) -> dict[str, Any]:
     """v1.1's: it was pre-trained without dropout, which fine-tuning turns on again."""
     sizes = _size(layers, heads, width, d_ff)
     sizes["layer"]["feed_forward"] |= {"kind": "gated", "activation": "gelu_tanh"}
-    return {**sizes, "tie": "embeddings", "scale_states": False}
+    return {**sizes, "tie": "none", "scale_states": False}
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -87,7 +87,7 @@ class T5Config:
     Attributes:
         vocab_size: entries of the vocabulary of both sides.
         d_model: width of the states.
-        tie: which matrices are one: ``all`` three (source, target, head) or the two ``embeddings``.
+        tie: whether the head is the embedding, which both sides share: ``all`` or ``none``.
         scale_states: whether the head reads states times d_model^-½.
         max_positions: tokens of the longest text, its end included. Nothing in the model depends on
             it: 512 is what T5 was trained on.
@@ -96,7 +96,7 @@ class T5Config:
 
     vocab_size: Positive
     d_model: Positive = 512
-    tie: Literal["all", "embeddings"] = "all"
+    tie: Literal["all", "none"] = "all"
     scale_states: bool = True
     max_positions: Positive = 512
     embedding: EmbeddingSpec = EmbeddingSpec(scale=False)
@@ -228,7 +228,7 @@ def _init(model: T5) -> None:
 
 
 def _tiny() -> T5Config:
-    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24, "max_positions": 64}
+    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 32, "max_positions": 64}
     return T5Config.preset("tiny", vocab_size=23, overrides=sizes)
 
 
