@@ -31,6 +31,8 @@ TASKS: dict[str, str] = {
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",
+    "text-to-text": "regard.tasks.text_to_text:TASK",
+    "summarization": "regard.tasks.summarization:TASK",
     "states": "regard.tasks.states:TASK",
 }
 

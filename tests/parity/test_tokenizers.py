@@ -205,7 +205,10 @@ def test_t5s_sentinels_are_read_and_written(tmp_path: Path) -> None:
         model_prefix=str(tmp_path / "spiece"),
         vocab_size=400,
         minloglevel=2,
-        **{"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
     )
     config = {"model_type": "t5", "decoder_start_token_id": 0, "vocab_size": 512}
     (tmp_path / "config.json").write_text(json.dumps(config))

@@ -1,7 +1,7 @@
 """Spans of text behind sentinels, for encoder-decoders that learn to write them.
 
 Shapes: B blocks, S tokens of a source and T of a target, the end token of each counted. (Raffel et
-al., 2020, sections 3.1.4 and 3.3.4; lengths and spans as T5's code draws them, ``random_spans_*`` in
+al., 2020, sections 3.1.4 and 3.3.4; lengths and spans as T5's code has them, ``random_spans_*`` in
 t5/data/preprocessors.py.)
 
 Which spans of a block are hidden follows from (seed, epoch, where the block begins) alone. Blocks

@@ -55,7 +55,9 @@ def table(config: Any) -> Table:
         entries.append(Entry(f"{stack}.positions.weight", f"{stack}.{_BIASES}"))
         entries.append(Entry(f"{stack}.norm.weight", f"{stack}.final_layer_norm.weight"))
         for ours, theirs in names.items():
-            entry = Entry(f"{stack}.layers.{{}}.{ours}", f"{stack}.block.{{}}.layer.{theirs}.weight")
+            entry = Entry(
+                f"{stack}.layers.{{}}.{ours}", f"{stack}.block.{{}}.layer.{theirs}.weight"
+            )
             entries.append(entry)
     return entries
 

@@ -42,9 +42,7 @@ def start(
     return DecodingState(held, memory.mask.select(rows))
 
 
-def step(
-    decoder: Stack, embedding: Map, head: Map, tokens: Tensor, state: DecodingState
-) -> Tensor:
+def step(decoder: Stack, embedding: Map, head: Map, tokens: Tensor, state: DecodingState) -> Tensor:
     """Logits [R, V] after tokens [R, n]; the state goes on by n."""
     ids, positions, seen = state.cache.open(tokens)
     states = decoder(
