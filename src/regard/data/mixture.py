@@ -31,7 +31,8 @@ class Prefixed:
     def __iter__(self) -> Iterator[Example]:
         for one in self.inner:
             first, *others = one.fields
-            yield Example((self.prefix + first, *others), one.file, one.line)
+            first = self.prefix + first if first.strip() else ""  # left out, as without prefix
+            yield Example((first, *others), one.file, one.line)
 
 
 class Joined:

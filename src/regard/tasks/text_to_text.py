@@ -69,7 +69,9 @@ class TextToText(Translation):
     def text(self, split: str) -> Source:
         """What reads a split of the recipe: prefixed pairs, those of all tasks end to end."""
         if not self.mixture:
-            return Prefixed(super().text(split), self.recipe.data.prefix or "")
+            found = super().text(split)
+            prefixed = isinstance(found, Prefixed)  # all but a corpus that regard makes
+            return found if prefixed else Prefixed(found, self.recipe.data.prefix or "")
         parts = {
             number: Prefixed(super(TextToText, self).source(data.settings()), one.prefix)
             for number, one in enumerate(self.mixture)
