@@ -76,8 +76,14 @@ def translate(
                     write(shape(source, one))
 
 
-@functools.wraps(translate)
+@functools.wraps(translate, assigned=("__annotations__",))
 def summarize(run: Any, **named: Any) -> None:
+    """Summarize texts given as words, in a file, or on standard input.
+
+    regard summarize runs/news "…"
+
+    regard summarize runs/t5 --prefix "summarize: " -i long.txt -o short.txt
+    """
     from regard import registry
     from regard.errors import InputError
     from regard.recipe import Recipe
@@ -92,14 +98,6 @@ def summarize(run: Any, **named: Any) -> None:
             hint=f"regard predict {run} does what it was trained for",
         )
     translate(run, **named)
-
-
-summarize.__doc__ = """Summarize texts given as words, in a file, or on standard input.
-
-regard summarize runs/news "…"
-
-regard summarize runs/t5 --prefix "summarize: " -i long.txt -o short.txt
-"""
 
 
 def _shape(translator: Any, wanted: Any, as_json: bool) -> Any:

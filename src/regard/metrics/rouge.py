@@ -17,12 +17,14 @@ KINDS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
 """Words, pairs of words, and the longest common sequence of the whole text."""
 
 
-def rouge(outputs: Sequence[str], references: Sequence[str], samples: int = 0) -> dict[str, Score]:
+def rouge(
+    outputs: Sequence[str], references: Sequence[Sequence[str]], samples: int = 0
+) -> dict[str, Score]:
     """Mean F1 of the texts by kind, percent.
 
     Args:
         outputs: what was written.
-        references: what is right, one for each.
+        references: what is right of each, of which the best counts, for each kind by itself.
         samples: resamples of the 95 % interval.
 
     Raises:
@@ -43,7 +45,7 @@ def rouge(outputs: Sequence[str], references: Sequence[str], samples: int = 0) -
 
 
 def compare_rouge(
-    references: Sequence[str], ours: Sequence[str], theirs: Sequence[str]
+    references: Sequence[Sequence[str]], ours: Sequence[str], theirs: Sequence[str]
 ) -> list[Comparison]:
     """Each kind of two systems, by paired bootstrap resampling of the texts."""
     first, second = _values(ours, references), _values(theirs, references)
@@ -56,7 +58,7 @@ def compare_rouge(
 
 
 def _values(
-    outputs: Sequence[str], references: Sequence[str]
+    outputs: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, npt.NDArray[np.float64]]:
     try:
         from rouge_score.rouge_scorer import RougeScorer
@@ -64,8 +66,11 @@ def _values(
         raise missing_extra("rouge-score", "scores") from error
     scorer: Any = RougeScorer(list(KINDS), use_stemmer=True)  # type: ignore[no-untyped-call]
     pairs = zip(references, outputs, strict=True)
-    rows = [scorer.score(right, made) for right, made in pairs]
-    return {key: np.array([100 * row[key].fmeasure for row in rows]) for key in KINDS}
+    rows = [[scorer.score(one, made) for one in right] for right, made in pairs]
+    return {
+        key: np.array([100 * max(one[key].fmeasure for one in row) for row in rows])
+        for key in KINDS
+    }
 
 
 def _signature() -> str:

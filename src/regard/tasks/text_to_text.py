@@ -176,7 +176,7 @@ class TextToText(Translation):
         if any(key in metrics for key in KINDS):
             found |= {
                 key: score
-                for key, score in rouge(outputs, references, resamples).items()
+                for key, score in rouge(outputs, [[one] for one in references], resamples).items()
                 if key in metrics
             }
         return found

@@ -53,7 +53,7 @@ def test_batches_are_of_the_chosen_examples():
     mixing = Mixing(PARTS, [5.0, 2.0, 0.5], seed=1)
     source = BatchSource(data, Whole(), BatchSettings(40, seed=1), mixing)
     for epoch in (0, 4, 1):  # asked for in any order
-        found = np.concatenate([batch for batch in source.plan(epoch)])
+        found = np.concatenate(source.plan(epoch))
         assert sorted(found) == sorted(mixing(epoch))
         assert max(data.lengths("text")[batch].sum() for batch in source.plan(epoch)) <= 40
 

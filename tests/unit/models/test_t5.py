@@ -32,7 +32,9 @@ def test_every_product_starts_at_variance_one():
     attention = model.encoder.layers[0].self_attention.sublayer
     states = torch.randn(4, 50, 512)
     queries, keys, values = attention.qkv(states)
-    scores = queries.view(4, 50, 6, 64).transpose(1, 2) @ keys.view(4, 50, 6, 64).permute(0, 2, 3, 1)
+    scores = queries.view(4, 50, 6, 64).transpose(1, 2) @ keys.view(4, 50, 6, 64).permute(
+        0, 2, 3, 1
+    )
     assert attention.scale == 1.0
     for made in (keys, values, scores, model.head(model._scaled(states))):
         assert made.var().item() == pytest.approx(1.0, rel=0.15)

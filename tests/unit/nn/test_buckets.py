@@ -44,7 +44,9 @@ def test_more_buckets_than_distances_are_refused():
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 4), (1, 1), (2, 1)])
-@pytest.mark.parametrize("rule", [Full(), Causal(), Padding(torch.arange(6) < torch.tensor([[6], [3]]))])
+@pytest.mark.parametrize(
+    "rule", [Full(), Causal(), Padding(torch.arange(6) < torch.tensor([[6], [3]]))]
+)
 def test_the_packed_kernel_gives_a_bias_its_gradient(shape, rule):
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, 4, 6, 8, dtype=torch.float64) for _ in range(3))
