@@ -121,7 +121,7 @@ def check_task(recipe: Recipe) -> None:
         "data.stride": recipe.data.stride,
         "data.prefix": recipe.data.prefix,
     }
-    if recipe.mixture:
+    if recipe.mixture and "mixture" in task.uses:
         _check_mixture(recipe, task)
     unread += [key for key, held in given.items() if held is not None and key not in task.uses]
     if unread:
