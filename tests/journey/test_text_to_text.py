@@ -24,7 +24,8 @@ SMALL = {
     "model.layer.attention.dropout": 0.0,
     "model.layer.feed_forward.dropout": 0.0,
     "training.batch_tokens": 512,
-    "training.schedule.peak": 0.005,
+    "training.schedule.peak": 0.01,
+    "objective.label_smoothing": 0.0,
     "training.schedule.warmup_steps": 20,
     "training.precision": "float32",
     "training.threads": 1,
@@ -107,7 +108,7 @@ def mixed(tmp_path_factory):
     """A run of two tasks; tests must not change it."""
     directory = tmp_path_factory.mktemp("mixed")
     write(directory)
-    train(directory, directory / "run", recipe(mixture=mixture(directory)), 300)
+    train(directory, directory / "run", recipe(mixture=mixture(directory)), 400)
     return directory / "run"
 
 
