@@ -95,7 +95,7 @@ class _Packed(torch.autograd.Function):
         by_head = scores.view(batch, heads, queries, -1)  # [B, H, Tq, Tk]
         for addend in (bias, additive):
             if addend is not None:
-                by_head.add_(addend)
+                by_head.add_(addend.to(by_head.dtype))  # of one dtype it is faster
         weights = _softmax(by_head)
         if blind is not None:
             weights.masked_fill_(blind, 0.0)
