@@ -200,7 +200,7 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
     seen = "no validation data" if loss is None else f"loss on the validation data {loss:.3f}"
     yield Row("one step", seen, {} if loss is None else {"loss": round(loss, 4)})
     task, model, _ = open_task(run.path)
-    if ready.recipe.data.valid is not None:
+    if ready.recipe.has("valid"):
         examples = task.read().first(SAMPLES)
         scores = task.evaluate(model, examples, {"strategy": "greedy", "max_length": 20}).scores
         seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores.values())

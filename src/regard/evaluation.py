@@ -90,7 +90,7 @@ def evaluate(
         RegardError: what is wrong, where, and what to do.
     """
     task, model, weights = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
-    if data is None and task.recipe.data.test is None:
+    if data is None and not task.recipe.has("test"):
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",

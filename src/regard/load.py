@@ -85,7 +85,7 @@ def open_task(
     dtype, place = dtype_of(wanted), _device(device)
     if wanted == "int8":
         _check_int8(place)
-    task = registry.task(recipe.task)(recipe)
+    task = registry.task(recipe.task).under(recipe)
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
     model: nn.Module = registry.family(recipe.family).model(config)

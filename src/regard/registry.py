@@ -20,6 +20,7 @@ FAMILIES: dict[str, str] = {
     "transformer": "regard.models.transformer:FAMILY",
     "gpt": "regard.models.gpt:FAMILY",
     "bert": "regard.models.bert:FAMILY",
+    "t5": "regard.models.t5:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -30,6 +31,8 @@ TASKS: dict[str, str] = {
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",
+    "text-to-text": "regard.tasks.text_to_text:TASK",
+    "summarization": "regard.tasks.summarization:TASK",
     "states": "regard.tasks.states:TASK",
 }
 
@@ -50,6 +53,7 @@ KINDS: dict[str, dict[str, str]] = {
         "llama": "regard.interop.llama:FORMAT",
         "marian": "regard.interop.marian:FORMAT",
         "roberta": "regard.interop.roberta:FORMAT",
+        "t5": "regard.interop.t5:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
@@ -81,6 +85,7 @@ KINDS: dict[str, dict[str, str]] = {
         "regression": "regard.objectives.classes:Regression",
         "span": "regard.objectives.span:Span",
         "masked_lm": "regard.objectives.masked_lm:MaskedLM",
+        "span_corruption": "regard.objectives.span_corruption:SpanCorruption",
     },
     "optimizers": {
         "adam": "regard.training.optimizers:adam",
@@ -92,6 +97,7 @@ KINDS: dict[str, dict[str, str]] = {
     "positions": {
         "none": "regard.nn.positions.scheme:NoPositions",
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
+        "buckets": "regard.nn.positions.buckets:Buckets",
         "learned": "regard.nn.positions.learned:Learned",
         "rotary": "regard.nn.positions.rotary:Rotary",
         "shaw": "regard.nn.positions.shaw:Shaw",

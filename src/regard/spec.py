@@ -67,16 +67,17 @@ def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """One nested mapping out of several; the later wins, key by key.
 
     A value that names a ``kind`` replaces the earlier one whole when the kind differs: options of
-    one kind mean nothing to another.
+    one kind mean nothing to another. Feed-forward networks have the same settings in every kind,
+    so theirs stay.
     """
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.items():
             old = merged.get(key)
-            if isinstance(value, Mapping) and isinstance(old, Mapping) and _same_kind(old, value):
-                merged[key] = merge(old, value)
-            elif isinstance(value, Mapping):
-                merged[key] = merge(value)
+            if isinstance(value, Mapping):
+                held = old if isinstance(old, Mapping) else {}
+                kept = key == "feed_forward" or _same_kind(held, value)
+                merged[key] = merge(held, value) if kept else merge(value)
             else:
                 merged[key] = value
     return merged

@@ -172,7 +172,7 @@ def make_ready(recipe: Recipe, directory: Path, say: Say) -> Ready:
     settings = settings_of(recipe)
     backend.keep_heap()
     torch.set_num_threads(settings.threads)
-    task = registry.task(recipe.task)(recipe)
+    task = registry.task(recipe.task).under(recipe)
     return Ready(recipe, settings, task, task.prepare(directory, say))
 
 

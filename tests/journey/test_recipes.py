@@ -28,7 +28,7 @@ def table(fields):
     return "\n".join([*header, *rows]) + "\n"
 
 
-def data(task):
+def data(task, spans=False):
     if task == "classification":
         return [f"data.{split}.file={split}.tsv" for split in ("train", "valid", "test")]
     if task == "tagging":
@@ -37,7 +37,7 @@ def data(task):
         return [f"data.{split}.file={split}.jsonl" for split in ("train", "valid", "test")]
     if task == "question-answering":
         return [f"data.{split}.file={split}.json" for split in ("train", "valid", "test")]
-    if task in ("language-modeling", "masked-language-modeling"):
+    if task in ("language-modeling", "masked-language-modeling") or spans:
         return [f"data.{split}.file={split}.source" for split in ("train", "valid", "test")]
     return [
         f"data.{split}.{side}={split}.{side}"
@@ -80,9 +80,9 @@ def test_check(call, tmp_path, name):
             fields = Recipe.load(name).data.train.fields
             (tmp_path / f"{split}.tsv").write_text(table(fields))
         (tmp_path / f"{split}.conll").write_text("Anna\tB-person\nsleeps\tO\n\t\n" * 40)
-    words = data(Recipe.load(name).task)
+    words = data(Recipe.load(name).task, Recipe.load(name).objective.kind == "span_corruption")
     if Recipe.load(name).tokenizer.kind not in ("words", "chars"):
-        words.append("tokenizer.vocab_size=300")
+        words.append("tokenizer.vocab_size=400")  # with sentinels
     done = call("check", name, *words, "training.threads=1")
     assert done.returncode == 0, done.stderr
     assert "all is well" in done.stdout

@@ -253,7 +253,7 @@ class TestRefusals:
             ({"n_layer": 3}, "decoder.layers.2."),
             ({"vocab_size": 96, "n_embd": "x"}, "config.json: a setting cannot be"),
             ({"n_positions": [1]}, "config.json: a setting cannot be"),
-            ({"model_type": "t5"}, "model_type = 't5' is not supported"),
+            ({"model_type": "mamba"}, "model_type = 'mamba' is not supported"),
         ],
     )
     def test_settings(self, call, changes, words):

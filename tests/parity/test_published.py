@@ -61,6 +61,27 @@ def test_logits_are_the_stored_ones_and_the_file_comes_back(name: str, tmp_path:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["t5_relu", "t5_gated_gelu"])
+def test_t5(name: str, tmp_path: Path) -> None:
+    found = read_directory(DATA / "ckpt_made_hf" / name)
+    form, config, tensors = found.form, found.config, found.tensors
+    assert config.scale_states == (name == "t5_relu")  # both are tied
+    stored = np.load(DATA / "ckpt_made_hf" / name / "io.npz")
+    model: Any = model_of(form.family, config, tensors)
+    source, mask = ids_of(stored["in_input_ids"]), ids_of(stored["in_attention_mask"]).bool()
+    states = model.encode(source, source_mask=mask).states
+    expected = torch.from_numpy(stored["out_encoder"])
+    torch.testing.assert_close(states[mask], expected[mask], rtol=0, atol=1e-5)
+    made = model(source, ids_of(stored["in_decoder_input_ids"]), source_mask=mask)
+    torch.testing.assert_close(made, torch.from_numpy(stored["out_logits"]), rtol=0, atol=1e-5)
+    write_directory(form, config, tensors, tmp_path)
+    before, after = read_tensors(DATA / "ckpt_made_hf" / name), read_tensors(tmp_path)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert read_directory(tmp_path).config == config
+
+
+@torch.no_grad()
 def test_berts_words_and_states(tmp_path: Path) -> None:
     for name, inputs, output in (
         ("ckpt_made_hf/bert_mlm", "in_{}", "out_logits"),

@@ -196,6 +196,44 @@ def test_sentencepiece_gives_the_same_ids(kind: str, tmp_path: Path) -> None:
         assert ours.decode(ids) == theirs.decode(ids)
 
 
+@pytest.mark.filterwarnings("default")
+def test_t5s_sentinels_are_read_and_written(tmp_path: Path) -> None:
+    library = pytest.importorskip("sentencepiece", reason="sentencepiece is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(corpus()[40:]),
+        model_prefix=str(tmp_path / "spiece"),
+        vocab_size=400,
+        minloglevel=2,
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+    )
+    config = {"model_type": "t5", "decoder_start_token_id": 0, "vocab_size": 512}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    texts = [*corpus()[:60], "A <extra_id_0> walks<extra_id_1> by.", "<extra_id_99>"]
+    found, origin = read_vocabulary(tmp_path, config, decoder=True, size=512)
+    ours = found[TOKENIZER]
+    assert origin == "spiece.model"
+    assert (ours.start_id, ours.end_id, ours.pad_id, ours.unk_id) == (0, 1, 0, 2)
+    assert [ours.id_of(f"<extra_id_{n}>") for n in (0, 99)] == [499, 400]
+    plain = library.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    for text in texts[:60]:
+        assert ours.encode(text) == plain.encode(text)
+    assert ours.decode(ours.encode(texts[-2])) == "A<extra_id_0> walks<extra_id_1> by."
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.save_pretrained(tmp_path / "fast")
+    (tmp_path / "fast" / "config.json").write_text(json.dumps(config))
+    again, origin = read_vocabulary(tmp_path / "fast", config, decoder=True, size=512)
+    assert origin == "tokenizer.json"
+    for text in texts:
+        wanted = theirs(text, add_special_tokens=False)["input_ids"]
+        assert again[TOKENIZER].encode(text) == wanted, text
+        assert ours.encode(text) == wanted, text
+    assert "<extra_id_1>" in again[TOKENIZER].decode(again[TOKENIZER].encode(texts[-2]))
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_file_comes_back_and_text_spells_no_special_token(
     name: str, made: Any, tmp_path: Path

@@ -257,7 +257,7 @@ class TestModel:
             ("objective.label_smothing = 0.1", "objective.label_smothing"),
             ("data.train.sourc = 'x'", "data.train.sourc"),
             ("augmentation.flip = true", "augmentation"),
-            ("mixture = [{ rate = 1.0 }]", "mixture"),
+            ('mixture = [{ train = { file = "a.tsv" } }]', "mixture"),
         ],
     )
     def test_a_key_that_nobody_reads_is_an_error(self, write, line, key):

@@ -1,4 +1,4 @@
-"""``regard generate``: a language model writes on."""
+"""``regard generate``: a language model writes on, or text is made of text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ def generate(
     as_json: Annotated[
         bool, typer.Option("--json", help="one JSON object a line: prompt, text")
     ] = False,
-    max_new_tokens: Annotated[int, typer.Option(help="tokens to write at most", min=1)] = 200,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(help="tokens to write at most; default: 200, or the recipe's", min=1),
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="text to text: what stands before each text")
+    ] = None,
     beam: options.Beam = None,
     strategy: options.Strategy = None,
     temperature: options.Temperature = None,
@@ -37,13 +43,16 @@ def generate(
     device: options.Device = "auto",
     checkpoint: options.Checkpoint = "auto",
 ) -> None:
-    """Let a language model write on from a prompt; text appears as it comes.
+    """Let a language model write on from a prompt, as it comes, or text to text answer texts.
 
     regard generate runs/shakespeare "ROMEO:" --max-new-tokens 500
 
+    regard generate runs/t5 --prefix "translate English to German: " "A dog runs."
+
     regard generate runs/shakespeare --temperature 0.5 --seed 7
     """
-    from regard.cli.files import opened_output, predictor, texts_from
+    from regard.cli.files import one_line, opened_output, predictor, texts_from
+    from regard.errors import InputError
 
     wanted: dict[str, Any] = {
         "beam": beam,
@@ -55,19 +64,28 @@ def generate(
         "repetition_penalty": repetition_penalty,
         "seed": seed,
     }
+    if max_new_tokens is not None:
+        wanted["max_new_tokens"] = max_new_tokens
     with opened_output(output) as write:
         generator = predictor(run, "generate", precision, device, checkpoint)
+        answers = hasattr(generator, "ranked")  # text to text, whose output is no continuation
+        if prefix is not None:
+            if not answers:
+                raise InputError("a language model reads no prefix: put it into the prompt")
+            wanted["prefix"] = prefix
         prompts = texts_from(prompt, input_file) if prompt or input_file else [""]
         for one in prompts:
-            if as_json or output is not None or beam is not None:
-                text = generator.generate(one, max_new_tokens=max_new_tokens, **wanted)
+            if answers or as_json or output is not None or beam is not None:
+                text = generator.generate(one, **wanted)
                 write(
                     json.dumps({"prompt": one, "text": text}, ensure_ascii=False)
                     if as_json
+                    else one_line(text)
+                    if answers
                     else text
                 )
                 continue
-            pieces = generator.generate(one, max_new_tokens=max_new_tokens, stream=True, **wanted)
+            pieces = generator.generate(one, stream=True, **wanted)
             sys.stdout.write(one)
             for piece in pieces:
                 sys.stdout.write(piece)

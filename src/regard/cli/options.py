@@ -50,7 +50,13 @@ RepetitionPenalty = Annotated[
 MaxLength = Annotated[
     str | None, typer.Option(help='tokens of the longest output: a number or "input+50"')
 ]
-Prefix = Annotated[str | None, typer.Option(help="what each output must begin with")]
+Prefix = Annotated[
+    str | None,
+    typer.Option(
+        help="what each output must begin with; text to text: what stands before each text and "
+        "says the task"
+    ),
+]
 Temperature = Annotated[float | None, typer.Option(help="sample: below 1 more cautious")]
 TopK = Annotated[int | None, typer.Option(help="sample: only the k likeliest")]
 TopP = Annotated[float | None, typer.Option(help="sample: the likeliest that reach p together")]

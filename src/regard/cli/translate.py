@@ -1,7 +1,8 @@
-"""``regard translate``: text in, translations out, as they become ready."""
+"""``regard translate``, ``regard summarize``: text in, text out, as it becomes ready."""
 
 from __future__ import annotations
 
+import functools
 import json
 from typing import Annotated, Any
 
@@ -73,6 +74,30 @@ def translate(
             for source, found in zip(texts, results, strict=True):
                 for one in found:
                     write(shape(source, one))
+
+
+@functools.wraps(translate, assigned=("__annotations__",))
+def summarize(run: Any, **named: Any) -> None:
+    """Summarize texts given as words, in a file, or on standard input.
+
+    regard summarize runs/news "…"
+
+    regard summarize runs/t5 --prefix "summarize: " -i long.txt -o short.txt
+    """
+    from regard import registry
+    from regard.errors import InputError
+    from regard.recipe import Recipe
+    from regard.run import Run
+    from regard.tasks.text_to_text import TextToText
+
+    recipe = Recipe.load(Run.open(run).path, settled=True)
+    if not issubclass(registry.task(recipe.task), TextToText):
+        raise InputError(
+            "this run does not summarize: it was trained for another task",
+            where=str(run),
+            hint=f"regard predict {run} does what it was trained for",
+        )
+    translate(run, **named)
 
 
 def _shape(translator: Any, wanted: Any, as_json: bool) -> Any:

@@ -33,6 +33,7 @@ VERBS: dict[str, Verb] = {
     "merge": Verb("regard.cli.merge:merge", "Merge a run's adapters into its weights.", _TRAIN),
     "translate": Verb("regard.cli.translate:translate", "Translate text.", _USE),
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
+    "summarize": Verb("regard.cli.translate:summarize", "Summarize text.", _USE),
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
     "classify": Verb("regard.cli.classify:classify", "Say the class of texts.", _USE),
     "tag": Verb("regard.cli.tag:tag", "Tag words, find names.", _USE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
@@ -175,13 +176,21 @@ class BatchSource:
         data: the prepared examples.
         collate: makes the batch of some examples.
         settings: budget, measure, seed.
+        choose: which examples an epoch has, [N]; None: each once.
 
     Raises:
         DataError: an example alone is above the budget; the error names its file and line.
     """
 
-    def __init__(self, data: PreparedData, collate: Collate, settings: BatchSettings) -> None:
+    def __init__(
+        self,
+        data: PreparedData,
+        collate: Collate,
+        settings: BatchSettings,
+        choose: Callable[[int], Ints] | None = None,
+    ) -> None:
         self.data = data
+        self.choose = choose
         self.collate = collate
         self.settings = settings
         self.lengths = _narrow(collate.lengths(data))
@@ -201,10 +210,10 @@ class BatchSource:
         return found
 
     def _make_plan(self, epoch: int) -> list[Numbers]:
-        settings = self.settings
+        settings, rows = self.settings, None if self.choose is None else self.choose(epoch)
         try:
-            return plan(
-                self.lengths,
+            batches = plan(
+                self.lengths if rows is None else self.lengths[rows],
                 seed=settings.seed,
                 epoch=epoch,
                 budget=settings.budget,
@@ -212,8 +221,10 @@ class BatchSource:
                 shuffle=settings.shuffle,
             )
         except OverBudgetError as error:
-            (origin,) = self.describe(self.collate(self.data, np.array([error.number])))
-            raise OverBudgetError(error.number, error.cost, error.budget, origin) from None
+            number = error.number if rows is None else int(rows[error.number])
+            (origin,) = self.describe(self.collate(self.data, np.array([number])))
+            raise OverBudgetError(number, error.cost, error.budget, origin) from None
+        return batches if rows is None else [rows[batch] for batch in batches]
 
     def num_micro_batches(self, epoch: int) -> int:
         """How many micro-batches an epoch has."""

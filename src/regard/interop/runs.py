@@ -29,6 +29,7 @@ from regard.run import RECIPE, Run
 from regard.spec import build, plain, resolve
 
 TASKS = {
+    "t5": "text-to-text",
     "decoder": "language-modeling",
     "encoder-decoder": "translation",
     "masked_lm": "masked-language-modeling",
@@ -36,7 +37,7 @@ TASKS = {
     "tokens": "tagging",
     "span": "question-answering",
 }
-"""The task that a family's shape says, or an encoder's head."""
+"""The task that a family says, or its shape, or an encoder's head."""
 
 WITHOUT_HEAD = "states"
 
@@ -172,7 +173,9 @@ def read_llama2c(path: Path) -> Imported:
 def task_of(found: Imported) -> str:
     """The task that its head says; one that is not there leaves its plain answers."""
     head = getattr(getattr(found.config, "head", None), "kind", "")
-    task = TASKS.get(registry.family(found.family).shape) or TASKS.get(head, WITHOUT_HEAD)
+    shape = registry.family(found.family).shape
+    said = (TASKS.get(name) for name in (found.family, shape, head))
+    task = next(filter(None, said), WITHOUT_HEAD)
     return task if task in registry.names("tasks") else WITHOUT_HEAD
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from regard.errors import InputError
 
 
@@ -15,7 +18,7 @@ class Settings:
         values: the file's content.
         where: the file, for errors.
         architecture: of the model; a body and what stands on it differ there alone.
-        tensors: names of the weights' tensors, for what only they tell.
+        tensors: the weights' by their names, for what only they tell.
     """
 
     def __init__(
@@ -24,16 +27,23 @@ class Settings:
         where: str,
         *,
         architecture: str = "",
-        tensors: Iterable[str] = (),
+        tensors: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._left = dict(values)
-        self._tensors = frozenset(tensors)
+        self._tensors = dict(tensors or {})
         self.where = where
         self.architecture = architecture
 
     def holds(self, tensor: str) -> bool:
         """Whether the weights have a tensor of this name."""
         return tensor in self._tensors
+
+    def differ(self, one: str, other: str) -> bool:
+        """Whether the weights have tensors of both names, and not the same numbers twice."""
+        if not (self.holds(one) and self.holds(other)):
+            return False
+        first, second = self._tensors[one], self._tensors[other]
+        return first.is_meta or not torch.equal(first, second)
 
     def take(self, key: str, default: Any = ...) -> Any:
         """A key's value.

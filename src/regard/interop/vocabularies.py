@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from regard.data.corruption import GAPS, gap
 from regard.data.tokenizers.base import Tokenizer
 from regard.data.tokenizers.imported import ImportedTokenizer, imported
 from regard.errors import DataError, InputError
@@ -47,8 +49,12 @@ USUAL = {
     "roberta": _ROBERTA,
     "gpt2": _GPT2,
     "marian": _MARIAN,
+    "t5": _MARIAN,
 }
 """Special tokens of a model type where no file names them."""
+
+
+_GAP = re.compile(r"<extra_id_\d+>")
 
 
 @dataclass(frozen=True)
@@ -181,17 +187,38 @@ def _read(given: Vocabulary) -> tuple[dict[str, Tokenizer], str]:
         return marian(given), "source.spm, target.spm and vocab.json"
     if there("tokenizer.json"):
         found = read_json(given.directory / "tokenizer.json")
-        return {TOKENIZER: given.make(found)}, "tokenizer.json"
+        return {TOKENIZER: given.make(_with_gaps(found))}, "tokenizer.json"
     if there("vocab.json", "merges.txt"):
         return {TOKENIZER: given.make(byte_level(given))}, "vocab.json and merges.txt"
-    if there("tokenizer.model"):
-        model = sentencepiece.read_model(given.directory / "tokenizer.model")
-        made = given.make(sentencepiece.definition(model), model.ids)
-        return {TOKENIZER: made}, "tokenizer.model"
+    for name in ("tokenizer.model", "spiece.model"):
+        if there(name):
+            model = sentencepiece.read_model(given.directory / name)
+            found = sentencepiece.definition(model)
+            if given.model_type == "t5":
+                found["added_tokens"] += _gaps(given, len(model.pieces))
+            return {TOKENIZER: given.make(found, model.ids)}, name
     if there("vocab.txt"):
         return {TOKENIZER: given.make(wordpiece(given))}, "vocab.txt"
     both = {SOURCE: given.source.make({})} if given.source_size else {}
     return {TOKENIZER: given.make({}), **both}, ""
+
+
+def _gaps(given: Vocabulary, first: int) -> list[dict[str, Any]]:
+    """T5's sentinels, which stand behind the pieces in falling order."""
+    count = int(given.settings.get("extra_ids", GAPS))
+    names = reversed([gap(n) for n in range(count)])
+    return [
+        sentencepiece.added_token(first + n, name, special=False) for n, name in enumerate(names)
+    ]
+
+
+def _with_gaps(definition: dict[str, Any]) -> dict[str, Any]:
+    """A definition in which T5's sentinels are read where a text has them, and written."""
+    added = [
+        {**one, "special": False} if _GAP.fullmatch(one["content"]) else one
+        for one in definition.get("added_tokens", ())
+    ]
+    return {**definition, "added_tokens": added}
 
 
 def byte_level(given: Vocabulary) -> dict[str, Any]:

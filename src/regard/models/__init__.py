@@ -2,6 +2,16 @@
 
 from regard.models.bert import BERT, BERTConfig
 from regard.models.gpt import GPT, GPTConfig
+from regard.models.t5 import T5, T5Config
 from regard.models.transformer import Transformer, TransformerConfig
 
-__all__ = ["BERT", "GPT", "BERTConfig", "GPTConfig", "Transformer", "TransformerConfig"]
+__all__ = [
+    "BERT",
+    "GPT",
+    "T5",
+    "BERTConfig",
+    "GPTConfig",
+    "T5Config",
+    "Transformer",
+    "TransformerConfig",
+]

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from regard.nn.body import Body
-from regard.nn.cache import CACHES, DecodingState
+from regard.nn.cache import DecodingState
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import HeadSpec, LanguageModelHead
 from regard.nn.init import init_normal
-from regard.nn.masks import Causal, Full, Rule, as_rule
+from regard.nn.masks import Causal, Rule, as_rule
 from regard.nn.positions.scheme import PositionSpec
 from regard.nn.stack import LayerSpec, Stack, StackSpec
-from regard.nn.step import decode_step
+from regard.nn.steps import start, step
 from regard.registry import Family
 from regard.spec import Positive, build, from_preset
 
@@ -192,13 +192,11 @@ class GPT(nn.Module):
 
     def start(self, sentences: int, *, width: int = 1, cache: str = "shared") -> DecodingState:
         """A state that holds nothing yet, of ``width`` hypotheses of each sentence."""
-        shared = isinstance(self.decoder.pattern, Full)
-        kind = CACHES[cache if shared else "copy"]
-        return DecodingState(kind(len(self.decoder.layers), sentences, width))
+        return start(self.decoder, sentences, width=width, cache=cache)
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
-        return decode_step(self.embedding, self.decoder, self.head, tokens, state)
+        return step(self.decoder, self.embedding, self.head, tokens, state)
 
 
 def _tiny() -> GPTConfig:

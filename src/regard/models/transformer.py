@@ -19,15 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from regard.errors import RecipeError
-from regard.nn.attention import Attention
 from regard.nn.body import Body
-from regard.nn.cache import CACHES, DecodingState
+from regard.nn.cache import DecodingState
 from regard.nn.embeddings import EmbeddingSpec, TokenEmbedding
 from regard.nn.heads import HeadSpec, LanguageModelHead
-from regard.nn.masks import Causal, Full, Rule, as_rule, keys_only
-from regard.nn.residual import Residual
-from regard.nn.stack import Layer, Memory, Stack, StackSpec
-from regard.nn.step import decode_step
+from regard.nn.masks import Causal, Rule, as_rule, keys_only
+from regard.nn.stack import Memory, Stack, StackSpec
+from regard.nn.steps import start, step
 from regard.registry import Family
 from regard.spec import Positive, from_preset
 
@@ -190,26 +188,11 @@ class Transformer(nn.Module):
     ) -> DecodingState:
         """Read the source [B, S]; the state decodes ``width`` hypotheses of each sentence."""
         memory = self.encode(source_ids, source_mask=source_mask)
-        assert memory.states is not None
-        shared = isinstance(self.decoder.pattern, Full)
-        kind = CACHES[cache if shared else "copy"]
-        held = kind(len(self.decoder.layers), len(source_ids), width)
-        held.set_memory([cross.project_memory(memory.states) for cross in self._cross_attentions()])
-        mask = memory.mask
-        if source_mask is not None:
-            mask = as_rule(held.spread(source_mask))
-        return DecodingState(held, mask)
+        return start(self.decoder, len(source_ids), width=width, cache=cache, memory=memory)
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
-        return decode_step(self.target_embedding, self.decoder, self.head, tokens, state)
-
-    def _cross_attentions(self) -> list[Attention]:
-        found = []
-        for layer in self.decoder.layers:
-            cross = cast(Residual, cast(Layer, layer).cross_attention)
-            found.append(cast(Attention, cross.sublayer))
-        return found
+        return step(self.decoder, self.target_embedding, self.head, tokens, state)
 
 
 def _tiny() -> TransformerConfig:

@@ -23,6 +23,7 @@ from regard.nn.masks import (
 from regard.nn.norms import LayerNorm, NormSpec, RMSNorm, make_norm
 from regard.nn.positions import (
     Alibi,
+    Buckets,
     Learned,
     NoPositions,
     PositionScheme,
@@ -41,6 +42,7 @@ __all__ = [
     "Attention",
     "AttentionContext",
     "AttentionSpec",
+    "Buckets",
     "Cache",
     "Causal",
     "CopyCache",

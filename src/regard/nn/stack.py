@@ -5,6 +5,7 @@ Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
@@ -24,6 +25,8 @@ from regard.nn.positions.scheme import PositionScheme, PositionSpec, SchemeSize
 from regard.nn.residual import NormPlacement, Residual
 from regard.nn.rows import find_rows
 from regard.spec import Fraction, Positive
+
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,9 @@ class FusedStep(Protocol):
         ...
 
     def logits(
-        self, embedding: nn.Module, head: nn.Module, tokens: Tensor, state: DecodingState
+        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState
     ) -> Tensor | None:
-        """What `regard.nn.step.decode_step` does; None, and nothing done, where it cannot."""
+        """What `regard.nn.steps.step` does; None, and nothing done, where it cannot."""
         ...
 
 

@@ -20,8 +20,9 @@ def check_objective(recipe: Recipe) -> None:
     settings = recipe.objective
     kind = registry.kind("objectives", settings.kind)
     batches = registry.task(recipe.task).batches
-    if getattr(kind, "reads", batches) != batches:
-        fits = [name for name in registry.names("objectives") if _reads(name) == batches]
+    forms = (batches,) if isinstance(batches, str) else batches
+    if getattr(kind, "reads", forms[0]) not in forms:
+        fits = [name for name in registry.names("objectives") if _reads(name) in forms]
         raise RecipeError(
             f"{settings.kind!r} is no objective of {recipe.task}",
             where=recipe.place("objective.kind"),
@@ -73,13 +74,13 @@ def _reads(objective: str) -> str:
 
 def check_metric(recipe: Recipe) -> None:
     """What says which checkpoint is best is a score of the task or a term of the objective."""
-    metric, data = recipe.evaluation.metric, recipe.data
+    metric = recipe.evaluation.metric
     idle = [
         ("evaluation.metric", metric != "loss"),
         ("training.patience", recipe.training.patience),
     ]
     for key, given in idle:
-        if given and data.train is not None and data.valid is None:
+        if given and recipe.has("train") and not recipe.has("valid"):
             raise RecipeError(
                 "has no meaning without validation data",
                 where=recipe.place(key),
@@ -92,7 +93,8 @@ def check_metric(recipe: Recipe) -> None:
     watched = {*terms, "perplexity"} if "nll" in terms else {*terms}
     scores = registry.task(recipe.task).metrics
     fitting = getattr(objective, "scores", scores)
-    known = [*sorted(watched), *(score for score in scores if score in fitting)]
+    named = [score for score in scores if score in fitting] or fitting
+    known = [*sorted(watched), *named]
     if metric not in known:
         near = registry.nearest(metric, known)
         raise RecipeError(
@@ -117,7 +119,10 @@ def check_task(recipe: Recipe) -> None:
         "data.roles": recipe.data.roles,
         "data.answers": recipe.data.answers,
         "data.stride": recipe.data.stride,
+        "data.prefix": recipe.data.prefix,
     }
+    if recipe.mixture and "mixture" in task.uses:
+        _check_mixture(recipe, task)
     unread += [key for key, held in given.items() if held is not None and key not in task.uses]
     if unread:
         near = registry.nearest(unread[0].split(".")[-1], (*Split.model_fields, *task.data_keys))
@@ -126,3 +131,24 @@ def check_task(recipe: Recipe) -> None:
             where=recipe.place(unread[0]),
             hint=f"did you mean {near}?" if near and "." in unread[0] else None,
         )
+
+
+def _check_mixture(recipe: Recipe, task: Any) -> None:
+    """It stands in place of the data; its rates are all said or none; its scores are the task's."""
+    mixture = recipe.mixture or ()
+    where = recipe.place("mixture")
+    if any(getattr(recipe.data, split) is not None for split in SPLITS) or recipe.data.prefix:
+        raise RecipeError("a mixture and data.train exclude each other: give one", where=where)
+    if len({one.rate is None for one in mixture}) > 1:
+        raise RecipeError("some have a rate and some have not: give all, or none", where=where)
+    names = [one.name for one in mixture if one.name is not None]
+    if len(names) > len(set(names)):
+        raise RecipeError("two have the same name", where=where)
+    for one in mixture:
+        for split in (one.train, one.valid, one.test):
+            for key in split.own if split is not None else ():
+                raise RecipeError(f"unknown key {key!r} in a mixture's data", where=where)
+        for metric in one.metrics or ():
+            if metric not in task.metrics:
+                known = ", ".join(task.metrics)
+                raise RecipeError(f"there is no score {metric!r}", where=where, hint=known)

@@ -115,6 +115,11 @@ def with_absolute_paths(settings: Mapping[str, Any], base: Path) -> dict[str, An
             table = table.get(part) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key] != "-":
             table[key] = os.path.abspath(base / os.path.expanduser(table[key]))
+    if isinstance(mixture := result.get("mixture"), list):
+        result["mixture"] = [
+            with_absolute_paths({"data": one}, base)["data"] if isinstance(one, Mapping) else one
+            for one in mixture
+        ]
     return result
 
 

@@ -169,6 +169,11 @@ class Recipe(RecipeModel):
         except RecipeError as error:
             raise self._placed(error, ()) from None
 
+    def has(self, split: str) -> bool:
+        """Whether there are data of ``train``, ``valid`` or ``test``."""
+        mixed = any(getattr(one, split) is not None for one in self.mixture or ())
+        return mixed or getattr(self.data, split) is not None
+
     def data_of(self, split: str) -> Split:
         """The data of ``train``, ``valid`` or ``test``.
 

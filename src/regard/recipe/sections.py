@@ -92,6 +92,11 @@ class Data(Section):
         description="question-answering: tokens between the beginnings of a long text's windows; "
         "default: 128",
     )
+    prefix: str | None = Field(
+        None,
+        description="text-to-text, summarization: what stands before every source and says the "
+        'task, e.g. "summarize: "',
+    )
     cache: str | None = Field(
         None,
         description="directory of prepared data and learned tokenizers, shared by runs; default: "
@@ -105,6 +110,20 @@ class Data(Section):
     answers: str | None = Field(
         None, description="dialogue: the role whose turns the model learns; default: assistant"
     )
+
+
+class Mixed(Section):
+    """One of several tasks in one run."""
+
+    name: str | None = Field(None, description="of the task in scores; default: its number from 1")
+    prefix: str = Field("", description="what stands before every source and says the task")
+    rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="its share of the examples, beside the others' rates; default: its size"
+    )
+    metrics: list[str] | None = Field(None, description="its scores; default: all of the task's")
+    train: Split = Field(description="what the model learns from")
+    valid: Split | None = Field(None, description="what it is watched on while it learns")
+    test: Split | None = Field(None, description="what `regard evaluate` scores by default")
 
 
 class Tokenizer(Section):
@@ -331,7 +350,11 @@ class RecipeModel(Section):
     )
     objective: Objective = Field(default_factory=Objective, description="the loss")
     augmentation: dict[str, Any] | None = Field(None, description="changes made to pictures")
-    mixture: list[dict[str, Any]] | None = Field(None, description="several tasks in one run")
+    mixture: list[Mixed] | None = Field(
+        None,
+        description="text-to-text: several tasks in one run, in place of data.train, valid and "
+        "test: tables of train, valid, test, prefix, rate, name, metrics",
+    )
     training: Training = Field(description="the run")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="how it is watched")
     decoding: Decoding = Field(default_factory=Decoding, description="how outputs are searched")

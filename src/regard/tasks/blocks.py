@@ -44,7 +44,7 @@ class BlockTask(TextTask):
 
     family: ClassVar[str] = "gpt"
     metrics: ClassVar[tuple[str, ...]] = ("bits_per_character", "bits_per_byte")
-    batches: ClassVar[str] = "blocks"
+    batches: ClassVar[str | tuple[str, ...]] = "blocks"
     unit: ClassVar[str] = "documents"
     strategy: ClassVar[str] = "sample"  # a beam cannot be streamed
 

@@ -36,7 +36,7 @@ class MaskedLanguageModeling(BlockTask):
     family: ClassVar[str] = "bert"
     verb: ClassVar[str] = "fill"
     metrics: ClassVar[tuple[str, ...]] = ("masked_accuracy",)
-    batches: ClassVar[str] = "masked"
+    batches: ClassVar[str | tuple[str, ...]] = "masked"
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8, "head": "masked_lm"}
 
     @property

@@ -122,24 +122,29 @@ class Task(Protocol):
         metrics: names of the scores that `evaluate` gives.
         data_keys: keys of a split that only this task reads.
         verb: of the command line that uses a trained model.
-        batches: of which form; objectives say by ``reads`` which they take.
+        batches: of which form, or forms; objectives say by ``reads`` which they take.
         strategy: how outputs are searched, where the recipe does not say it.
         stand_in: settings of the model that the data decide, as long as there are none.
         uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
-            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``.
+            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``, ``data.prefix``.
     """
 
     name: ClassVar[str]
     family: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     verb: ClassVar[str]
-    batches: ClassVar[str] = "pairs"
+    batches: ClassVar[str | tuple[str, ...]] = "pairs"
     data_keys: ClassVar[tuple[str, ...]] = ()
     strategy: ClassVar[str] = "beam"
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8}
     uses: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, recipe: Recipe) -> None: ...
+
+    @classmethod
+    def under(cls, recipe: Recipe) -> Task:
+        """The task object of a recipe, whose objective may want another."""
+        return cls(recipe)
 
     def prepare(self, run: Path, report: Report) -> Splits:
         """Train or read the tokenizer (kept in the run), prepare the data, give the batches."""

@@ -104,7 +104,7 @@ class TextTask(Task):
         """Learn or read the tokenizer, prepare the data, give the batches."""
         self.directory = run
         train = self.text("train")
-        valid = None if self.recipe.data.valid is None else self.text("valid")
+        valid = self.text("valid") if self.recipe.has("valid") else None
         if not self.read_tokenizer():
             report("learning the tokenizer")
             self.learn_tokenizer(train)

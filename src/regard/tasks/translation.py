@@ -207,7 +207,7 @@ class Translation(TextTask):
 
     def show(self, model: nn.Module, count: int) -> list[Sample]:
         """The first few validation pairs with what the model makes of them, greedily."""
-        if not count or self.recipe.data.valid is None:
+        if not count or not self.recipe.has("valid"):
             return []
         few = self._examples(itertools.islice(self.text("valid"), count))
         outputs = self.predict(model, few, {"strategy": "greedy"})

@@ -8,6 +8,7 @@ from typing import Any, Unpack, cast, overload
 import torch
 from torch import nn
 
+from regard import decoding
 from regard.data import Tokenizer
 from regard.decoding import DecodingSpec, search_many
 from regard.errors import InputError
@@ -115,7 +116,7 @@ class Translator:
             origins: what errors call the texts, e.g. ``news.en:7``.
         """
         spec = with_options(self.decoding, options)
-        rows = self.source_tokenizer.encode_batch(as_texts(texts))
+        rows = self._read(as_texts(texts))
         longest = self._check_lengths(rows, origins)
         filled = [number for number, row in enumerate(rows) if row]
         prefixes = self._prefixes(prefix, len(rows))
@@ -133,7 +134,7 @@ class Translator:
         )
         results = [[Hypothesis("", 0.0, ())] * spec.nbest for _ in rows]
         for number, hypotheses in zip(filled, found, strict=True):
-            results[number] = [as_text(one, target) for one in hypotheses]
+            results[number] = [self._written(one) for one in hypotheses]
         return results
 
     predict = translate
@@ -176,6 +177,14 @@ class Translator:
             "predicts": self.tokenizer.tokens(labels),
             "target": answer,
         }
+
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts, as the model reads them but for the end."""
+        return self.source_tokenizer.encode_batch(texts)
+
+    def _written(self, found: decoding.Hypothesis) -> Hypothesis:
+        """What the model wrote, as text."""
+        return as_text(found, self.tokenizer)
 
     def _prefixes(self, prefix: str | Sequence[str] | None, count: int) -> list[list[int]] | None:
         if prefix is None:

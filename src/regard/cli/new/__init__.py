@@ -7,7 +7,9 @@ from regard.cli.new.dialogue import dialogue
 from regard.cli.new.language_modeling import language_modeling
 from regard.cli.new.masked_language_modeling import masked_language_modeling
 from regard.cli.new.question_answering import question_answering
+from regard.cli.new.summarization import summarization
 from regard.cli.new.tagging import tagging
+from regard.cli.new.text_to_text import text_to_text
 from regard.cli.new.translation import translation
 from regard.cli.verbs import make_app
 
@@ -30,5 +32,7 @@ for command in (
     classification,
     tagging,
     question_answering,
+    text_to_text,
+    summarization,
 ):
     app.command()(command)

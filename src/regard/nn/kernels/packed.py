@@ -37,11 +37,11 @@ def packed(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Batched products and softmax; see `regard.nn.kernels.Kernel`."""
-    if bias is not None or query.device.type != "cpu" or torch.compiler.is_compiling():
+    if query.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_autograd(query, key, value, mask, scale, dropout, bias)
     additive = mask.additive(torch.promote_types(query.dtype, torch.float32))
     mixed = _Packed.apply(  # type: ignore[no-untyped-call]
-        query, key, value, additive, mask.blind, scale, dropout
+        query, key, value, bias, additive, mask.blind, scale, dropout
     )
     return cast(Tensor, mixed)
 
@@ -55,7 +55,7 @@ def _by_autograd(
     dropout: float,
     bias: Tensor | None,
 ) -> Tensor:
-    """The same in single steps, where the bias may want a gradient or a compiler reads along."""
+    """The same in single steps, where a compiler reads along."""
     num_heads = query.shape[1]
     key, value = share_heads(key, num_heads), share_heads(value, num_heads)
     scores = (query * scale) @ key.transpose(-2, -1)  # [B, H, Tq, Tk]
@@ -81,6 +81,7 @@ class _Packed(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
+        bias: Tensor | None,
         additive: Tensor | None,
         blind: Tensor | None,
         scale: float,
@@ -92,8 +93,9 @@ class _Packed(torch.autograd.Function):
         scores = _product(q, k.mT, scale)  # [B * Hkv, G * Tq, Tk]
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         by_head = scores.view(batch, heads, queries, -1)  # [B, H, Tq, Tk]
-        if additive is not None:
-            by_head.add_(additive)
+        for addend in (bias, additive):
+            if addend is not None:
+                by_head.add_(addend.to(by_head.dtype))  # of one dtype it is faster
         weights = _softmax(by_head)
         if blind is not None:
             weights.masked_fill_(blind, 0.0)
@@ -103,6 +105,7 @@ class _Packed(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.layouts = _layouts(query, key, value)
         ctx.scales = scale, kept_scale
+        ctx.bias = None if bias is None else (bias.shape, bias.dtype)
         result = _empty_heads(query.dtype, (batch, heads, queries, v.shape[-1]))
         return result.copy_(mixed.view_as(result))
 
@@ -117,9 +120,13 @@ class _Packed(torch.autograd.Function):
         by_weights = torch.bmm(up, v.mT)
         by_weights = _masked(by_weights, kept, kept_scale)
         by_scores = _softmax_backward(by_weights, weights)
+        by_bias = None
+        if ctx.needs_input_grad[3]:
+            shape, dtype = ctx.bias
+            by_bias = by_scores.view(*gradient.shape[:3], -1).sum_to_size(shape).to(dtype)
         _place(_product(by_scores, k, scale), by_query)
         _place(_product(by_scores.mT, q, scale), by_key)
-        return by_query, by_key, by_value, None, None, None, None
+        return by_query, by_key, by_value, by_bias, None, None, None, None
 
 
 def _inner_dtype(query: Tensor, key: Tensor) -> torch.dtype:

@@ -29,7 +29,7 @@ from regard.nn.native.parts import (
 )
 from regard.nn.norms import LayerNorm
 from regard.nn.positions import Learned, NoPositions, PositionScheme, Rotary, Sinusoidal
-from regard.nn.stack import Layer, Stack
+from regard.nn.stack import Layer, Map, Stack
 
 MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
@@ -94,7 +94,7 @@ class FusedStack:
         return cast(Tensor, self._made.step(states, *held))
 
     def logits(
-        self, embedding: nn.Module, head: nn.Module, tokens: Tensor, state: DecodingState
+        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState
     ) -> Tensor | None:
         """See `regard.nn.stack.FusedStep`."""
         cache, stack = state.cache, self._stack
@@ -140,15 +140,17 @@ class FusedStack:
             *(turning or (None, None)),
         )
 
-    def _surround(self, embedding: nn.Module, head: nn.Module) -> bool:
+    def _surround(self, embedding: Map, head: Map) -> bool:
         """Hand over what stands before and behind the layers; whether C++ knows it."""
+        if type(embedding) is not TokenEmbedding or not isinstance(head, nn.Module):
+            return False
         ends = [*state_of(embedding), *state_of(head)]
         if ends != self._ends:
             self._ends, self._knows_ends = ends, False
             stack, last = self._stack, map_of(head)
             bare = stack.input_norm is None and isinstance(stack.pattern, Full)
             hooked = is_hooked(embedding) or is_hooked(head)
-            if last is not None and type(embedding) is TokenEmbedding and bare and not hooked:
+            if last is not None and bare and not hooked:
                 added, offset = _places(stack.positions)
                 table = embedding.weight.detach()
                 self._made.surround(table, embedding.scale, added, offset, last)

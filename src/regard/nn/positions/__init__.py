@@ -1,6 +1,7 @@
 """Position schemes, a file per kind."""
 
 from regard.nn.positions.alibi import Alibi
+from regard.nn.positions.buckets import Buckets
 from regard.nn.positions.learned import Learned
 from regard.nn.positions.rotary import Rotary
 from regard.nn.positions.scheme import NoPositions, PositionScheme, PositionSpec
@@ -9,6 +10,7 @@ from regard.nn.positions.sinusoidal import Sinusoidal, sinusoids
 
 __all__ = [
     "Alibi",
+    "Buckets",
     "Learned",
     "NoPositions",
     "PositionScheme",

@@ -1,0 +1,208 @@
+"""Text to text: pairs of texts, of one task or of several that a prefix tells apart.
+
+Data are pairs of lines (or of fields of a table), with ``data.prefix`` before every source; or a
+``mixture`` of such data, each with its prefix, its rate and its scores. With the objective
+``span_corruption`` data are plain text; see `regard.tasks.denoising`. (Raffel et al., 2020.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from torch import nn
+
+from regard.data import BatchSource, Codec, Example, PreparedData, Source
+from regard.data.batching import Collate
+from regard.data.mixture import PART, Joined, Mixing, PartCodec, Prefixed
+from regard.decoding import DecodingSpec
+from regard.metrics import Comparison, Score, bleu, chrf, exact_match
+from regard.metrics.rouge import KINDS, rouge
+from regard.metrics.squad import score_answers
+from regard.recipe import Recipe, as_settings
+from regard.recipe.sections import Mixed
+from regard.tasks.denoising import Denoising
+from regard.tasks.task import Evaluation, Examples, Sample, Task
+from regard.tasks.translation import Translation
+from regard.tasks.writer import Writer
+
+
+@dataclass(frozen=True)
+class MixedExamples(Examples):
+    """Examples of several tasks.
+
+    Attributes:
+        parts: the number of each one's task.
+    """
+
+    parts: Sequence[int] = ()
+
+    def first(self, count: int) -> Examples:
+        """The first few."""
+        few = super().first(count)
+        return MixedExamples(few.sources, few.references, few.origins, parts=self.parts[:count])
+
+
+class TextToText(Translation):
+    """The task under one recipe; see `regard.tasks.task.Task`."""
+
+    name: ClassVar[str] = "text-to-text"
+    family: ClassVar[str] = "t5"
+    verb: ClassVar[str] = "generate"
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "exact_match", "f1", *KINDS)
+    batches: ClassVar[str | tuple[str, ...]] = ("pairs", "spans")
+    uses: ClassVar[tuple[str, ...]] = ("mixture", "data.prefix")
+
+    @classmethod
+    def under(cls, recipe: Recipe) -> Task:
+        """Of plain text where spans of it are to be hidden."""
+        return Denoising(recipe) if recipe.objective.kind == "span_corruption" else cls(recipe)
+
+    # Data
+
+    @property
+    def mixture(self) -> Sequence[Mixed]:
+        """The tasks, where there are several."""
+        return self.recipe.mixture or ()
+
+    def text(self, split: str) -> Source:
+        """What reads a split of the recipe: prefixed pairs, those of all tasks end to end."""
+        if not self.mixture:
+            found = super().text(split)
+            prefixed = isinstance(found, Prefixed)  # all but a corpus that regard makes
+            return found if prefixed else Prefixed(found, self.recipe.data.prefix or "")
+        parts = {
+            number: Prefixed(super(TextToText, self).source(data.settings()), one.prefix)
+            for number, one in enumerate(self.mixture)
+            if (data := getattr(one, split)) is not None
+        }
+        return Joined(parts)
+
+    def source(self, data: Mapping[str, Any]) -> Source:
+        """Pairs as `text` gives them; ``prefix`` beside the files says another than the recipe."""
+        given = {key: value for key, value in data.items() if key != "prefix"}
+        prefix = data.get("prefix", self.recipe.data.prefix or "")
+        return Prefixed(super().source(given), prefix)
+
+    def codecs(self) -> Mapping[str, Codec]:
+        """A tokenizer for each side, and the number of an example's task."""
+        return {**super().codecs(), **({PART: PartCodec()} if self.mixture else {})}
+
+    def shuffled(self, data: PreparedData, collate: Collate) -> BatchSource:
+        """Batches to train on; an epoch of a mixture has of each task by its rate."""
+        found = super().shuffled(data, collate)
+        if not self.mixture:
+            return found
+        rates = [one.rate for one in self.mixture]
+        seed = self.recipe.training.seed
+        mixing = Mixing(data.column(PART).ids.astype("int64"), rates, seed)
+        return BatchSource(data, collate, found.settings, mixing)
+
+    def _examples(self, text: Iterable[Example]) -> Examples:
+        rows = list(text)
+        found = super()._examples(rows)
+        if not rows or len(rows[0].fields) < 3:
+            return found
+        parts = [int(row.fields[2]) for row in rows]
+        return MixedExamples(found.sources, found.references, found.origins, parts=parts)
+
+    # Use
+
+    def predictor(self, model: nn.Module) -> Writer:
+        """The door by which users have text written."""
+        spec = as_settings(self.recipe.decoding, DecodingSpec, where="decoding")
+        return Writer(model, self.tokenizers["target"], spec, self.recipe.data.prefix or "")
+
+    def predict(
+        self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """The best output of each source, which has its prefix already."""
+        wanted: Any = {**(options or {}), "nbest": 1, "prefix": ""}
+        return super().predict(model, examples, wanted)
+
+    def score(
+        self,
+        examples: Examples,
+        outputs: Sequence[str],
+        *,
+        samples: int = 0,
+        resamples: int = 0,
+    ) -> Evaluation:
+        """Every score; of a mixture those of each task, and their means."""
+        shown = zip(examples.sources, examples.references, outputs, strict=True)
+        few = [Sample(*row) for row in [*shown][:samples]]
+        if not isinstance(examples, MixedExamples):
+            found = self.scores(self.metrics, outputs, examples.references, resamples)
+            return Evaluation(found, few)
+        scores: dict[str, Score] = {}
+        for number, one in enumerate(self.mixture):
+            rows = [n for n, part in enumerate(examples.parts) if part == number]
+            if not rows:
+                continue
+            name = one.name or str(number + 1)
+            made, right = ([held[n] for n in rows] for held in (outputs, examples.references))
+            found = self.scores(one.metrics or self.metrics, made, right, resamples)
+            scores |= {
+                f"{name}.{key}": replace(score, name=f"{name}: {score.name}")
+                for key, score in found.items()
+            }
+        return Evaluation({**scores, **_means(scores)}, few)
+
+    def scores(
+        self,
+        metrics: Sequence[str],
+        outputs: Sequence[str],
+        references: Sequence[str],
+        resamples: int = 0,
+    ) -> dict[str, Score]:
+        """Those that are wanted, with 95 % intervals from ``resamples`` where above 0."""
+        lowercase = self.recipe.tokenizer.lowercase
+        found: dict[str, Score] = {}
+        if "bleu" in metrics:
+            found["bleu"] = bleu(
+                outputs,
+                references,
+                tokenize=self.bleu_tokens,
+                lowercase=lowercase,
+                samples=resamples,
+            )
+        if "chrf" in metrics:
+            found["chrf"] = chrf(outputs, references, lowercase=lowercase, samples=resamples)
+        if "exact_match" in metrics:
+            found["exact_match"] = exact_match(outputs, references)
+        if "f1" in metrics:
+            found["f1"] = score_answers([[one] for one in references], outputs, resamples)["f1"]
+        if any(key in metrics for key in KINDS):
+            found |= {
+                key: score
+                for key, score in rouge(outputs, [[one] for one in references], resamples).items()
+                if key in metrics
+            }
+        return found
+
+    def compare(
+        self, examples: Examples, ours: Evaluation, theirs: Evaluation
+    ) -> Sequence[Comparison]:
+        """Whether our outputs are better, by a paired test; of a mixture none."""
+        if isinstance(examples, MixedExamples):
+            return ()
+        return super().compare(examples, ours, theirs)
+
+
+def _means(scores: Mapping[str, Score]) -> dict[str, Score]:
+    """Of each score the mean over the tasks that have it."""
+    found: dict[str, list[Score]] = {}
+    for key, score in scores.items():
+        found.setdefault(key.rpartition(".")[2], []).append(score)
+    return {
+        key: Score(
+            one[0].name.partition(": ")[2],
+            sum(score.value for score in one) / len(one),
+            f"mean of {len(one)} tasks",
+        )
+        for key, one in found.items()
+    }
+
+
+TASK = TextToText
