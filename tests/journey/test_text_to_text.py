@@ -215,6 +215,8 @@ class TestSpans:
         assert (run.path / "tokenizer.json").read_text() == stored
         p = regard.load(run.path)
         assert p.prefix == "say: "
+        read = p.look_inputs("old dog", "old")["inputs"]["source_ids"][0, :-1]
+        assert read.tolist() == p._read(["say: old dog"])[0]
         assert p.translate("old dog") == p.translate("old dog", prefix="say: ")
 
     def test_the_objective_is_no_other_tasks(self, call, tmp_path):

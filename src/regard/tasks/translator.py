@@ -154,7 +154,7 @@ class Translator:
             InputError: for an empty text, or one longer than the model allows.
         """
         answer = str(self.translate(text, nbest=1)) if target is None else target
-        source, words = self.source_tokenizer.encode(text), self.tokenizer.encode(answer)
+        (source,), words = self._read([text]), self.tokenizer.encode(answer)
         if not source:
             raise InputError("there is nothing to look at in an empty text")
         if target is None:  # an answer that never ends leaves no place for the start token
