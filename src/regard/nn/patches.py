@@ -47,9 +47,9 @@ class PatchEmbedding(nn.Module):
     def __init__(self, channels: int, patch: Sequence[int], d_model: int) -> None:
         super().__init__()
         self.channels, self.patch = channels, tuple(patch)
-        numbers = channels * math.prod(patch)
-        self.linear = Linear(numbers, d_model)
-        nn.init.normal_(self.linear.weight, std=numbers**-0.5)
+        self.numbers = channels * math.prod(patch)  # K
+        self.linear = Linear(self.numbers, d_model)
+        nn.init.normal_(self.linear.weight, std=self.numbers**-0.5)
 
     def grid(self, pixels: Tensor) -> tuple[int, ...]:
         """How many patches there are along each axis.
@@ -78,7 +78,7 @@ class PatchEmbedding(nn.Module):
         counts = range(2, len(shape), 2)
         order = [0, *counts, 1, *(axis + 1 for axis in counts)]
         patches = whole.reshape(shape).permute(order)  # [B, counts, C, lengths]
-        patches = patches.reshape(len(pixels), -1, self.linear.in_features)  # [B, N, K]
+        patches = patches.reshape(len(pixels), -1, self.numbers)  # [B, N, K]
         return cast(Tensor, self.linear(patches.to(self.linear.weight.dtype)))
 
 
