@@ -20,6 +20,7 @@ FAMILIES: dict[str, str] = {
     "transformer": "regard.models.transformer:FAMILY",
     "gpt": "regard.models.gpt:FAMILY",
     "bert": "regard.models.bert:FAMILY",
+    "vit": "regard.models.vit:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -63,6 +64,7 @@ KINDS: dict[str, dict[str, str]] = {
         "classification": "regard.nn.heads:ClassificationHead",
         "tokens": "regard.nn.heads:TokenHead",
         "span": "regard.nn.heads:SpanHead",
+        "boxes": "regard.nn.heads:BoxesHead",
     },
     "kernels": {
         "dense": "regard.nn.kernels.dense:dense",
@@ -95,6 +97,7 @@ KINDS: dict[str, dict[str, str]] = {
         "sinusoidal": "regard.nn.positions.sinusoidal:Sinusoidal",
         "learned": "regard.nn.positions.learned:Learned",
         "rotary": "regard.nn.positions.rotary:Rotary",
+        "grid": "regard.nn.positions.grid:Grid",
     },
     "schedules": {
         "noam": "regard.training.schedules:noam",

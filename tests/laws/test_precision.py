@@ -17,7 +17,7 @@ GRADIENT = {torch.float32: 2e-5, torch.bfloat16: 0.2, torch.float16: 0.2}
 @pytest.mark.parametrize("dtype", GRADIENT, ids=str)
 @law()
 def test_outputs_and_gradients(case, dtype):
-    example = case.padded(case.example(4, 9), 2)
+    example = case.masked(4, 9)
     truth_model, model = case.model(torch.float64), case.model(dtype)
     truth, made = case.everything(truth_model, example), case.everything(model, example)
     assert made.dtype == dtype

@@ -3,5 +3,15 @@
 from regard.models.bert import BERT, BERTConfig
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.transformer import Transformer, TransformerConfig
+from regard.models.vit import ViT, ViTConfig
 
-__all__ = ["BERT", "GPT", "BERTConfig", "GPTConfig", "Transformer", "TransformerConfig"]
+__all__ = [
+    "BERT",
+    "GPT",
+    "BERTConfig",
+    "GPTConfig",
+    "Transformer",
+    "TransformerConfig",
+    "ViT",
+    "ViTConfig",
+]
