@@ -72,7 +72,8 @@ def check(
         ready = make_ready(loaded, run.path, lambda _: None)
         for note in ready.splits.notes:
             yield Row("data", note)
-        yield Row("tokenizer", ready.task.check_tokenizer(SAMPLES))
+        what = "tokenizer" if ready.task.inputs == "texts" else ready.task.inputs
+        yield Row(what, ready.task.check_inputs(SAMPLES))
         settings = ready.settings
         yield Row(
             "machine",

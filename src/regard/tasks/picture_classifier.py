@@ -82,11 +82,13 @@ class PictureClassifier:
                 f"there is no class {wanted!r}", hint=f"known: {', '.join(self.labels)}"
             )
         task, device = self._task, next(self.model.parameters()).device
-        rows, columns = task.grid
+        config = task.recipe.model_config_for(task.model_settings())
+        rows, columns = config.grid
         patches = [f"{row}·{column}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
+        tokens = ["[CLS]", *patches] if config.pooling == "class" else patches
         return {
             "inputs": {"pixels": task.numbers([picture]).to(device)},
-            "tokens": {"encoder": ["[CLS]", *patches] if task.pools_class_token else patches},
+            "tokens": {"encoder": tokens},
             "labels": torch.tensor([self.labels.index(wanted)], device=device),
             "target": wanted,
             "pixels": task.pixels(picture).transpose(1, 2, 0),

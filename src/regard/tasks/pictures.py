@@ -6,6 +6,7 @@ A task says how its pictures have answers; see `PictureTask`.
 from __future__ import annotations
 
 import itertools
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -186,16 +187,20 @@ class PictureTask(Task):
     @property
     def form(self) -> Form:
         """What the model reads."""
-        config = self._config
-        size, fit = config.image_size, (self.recipe.augmentation or sections.Augmentation()).fit
-        height, width = (size, size) if isinstance(size, int) else size
-        return Form(height, width, config.channels, fit)
+        config, given = self._config, self.recipe.augmentation or sections.Augmentation()
+        if config.channels not in (1, 3):
+            raise RecipeError(
+                f"is {config.channels}: a picture has 1 (grey) or 3 (red, green, blue)",
+                where=self.recipe.place("model.channels"),
+            )
+        width = config.image_width or config.image_size
+        return Form(config.image_size, width, config.channels, given.fit)
 
     @property
     def tokens(self) -> int:
         """That the model makes of a picture, as batches count them."""
-        config, form = self._config, self.form
-        return (form.height // config.patch_size) * (form.width // config.patch_size)
+        config = self._config
+        return math.prod(config.grid) + (config.pooling == "class") + config.detections
 
     @property
     def augmentation(self) -> Augmentation:
