@@ -71,7 +71,8 @@ class PictureClassifier:
 
         Returns:
             ``inputs`` of the model [1, C, H, W], ``tokens``, ``labels`` [1], ``target``, and
-            ``pixels`` [H, W, C] with ``grid``, its rows and columns of patches.
+            ``pixels`` [H, W, C] with ``grid``, its rows and columns of patches, and ``before``,
+            the tokens before them.
 
         Raises:
             InputError: there is no such class.
@@ -93,4 +94,5 @@ class PictureClassifier:
             "target": wanted,
             "pixels": task.pixels(picture).transpose(1, 2, 0),
             "grid": (rows, columns),
+            "before": len(tokens) - len(patches),
         }
