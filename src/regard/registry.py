@@ -28,6 +28,7 @@ TASKS: dict[str, str] = {
     "language-modeling": "regard.tasks.language_modeling:TASK",
     "masked-language-modeling": "regard.tasks.masked_language_modeling:TASK",
     "classification": "regard.tasks.classification:TASK",
+    "image-classification": "regard.tasks.image_classification:TASK",
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",

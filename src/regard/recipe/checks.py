@@ -117,6 +117,7 @@ def check_task(recipe: Recipe) -> None:
         "data.roles": recipe.data.roles,
         "data.answers": recipe.data.answers,
         "data.stride": recipe.data.stride,
+        "data.broken": recipe.data.broken,
     }
     unread += [key for key, held in given.items() if held is not None and key not in task.uses]
     if unread:

@@ -34,7 +34,7 @@ from regard.recipe.layers import (
     with_absolute_paths,
     with_derived_defaults,
 )
-from regard.recipe.sections import RecipeModel, Split
+from regard.recipe.sections import Augmentation, RecipeModel, Split
 from regard.recipe.transfer import AdapterSpec, read_adapter, read_freeze
 from regard.spec import build, kinds_of, plain, resolve
 
@@ -265,6 +265,8 @@ class Recipe(RecipeModel):
             strategy = registry.task(self.task).strategy
             decoding = decoding.model_copy(update={"strategy": strategy})
         changes = {"model": model, "objective": objective, "decoding": decoding}
+        if "augmentation" in registry.task(self.task).uses:
+            changes["augmentation"] = self.augmentation or Augmentation()
         made = self.model_copy(update=changes)
         made._settled = True
         return made

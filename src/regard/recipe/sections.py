@@ -30,6 +30,7 @@ ALTERNATIVES: dict[str, tuple[Forms, ...]] = {
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Pair = Annotated[tuple[float, float], Field(strict=False)]
 
 
@@ -58,7 +59,11 @@ class Split(Open):
 
     source: str | None = Field(None, description="file of source texts, one a line")
     target: str | None = Field(None, description="file of target texts, line by line the source's")
-    file: str | None = Field(None, description="one .tsv, .csv, .jsonl or .parquet file instead")
+    file: str | None = Field(
+        None,
+        description="one .tsv, .csv, .jsonl or .parquet file instead; of pictures also a folder, "
+        ".zip or .tar that holds a folder for each class",
+    )
     fields: dict[str, str | int] | None = Field(
         None,
         description='its columns, e.g. { source = "en", target = "de" }; numbers from 1 where a '
@@ -105,6 +110,11 @@ class Data(Section):
     answers: str | None = Field(
         None, description="dialogue: the role whose turns the model learns; default: assistant"
     )
+    broken: Literal["error", "skip"] | None = Field(
+        None,
+        description="pictures: what becomes of one that cannot be read: error (the default), or "
+        "skip, which leaves it out and counts it",
+    )
 
 
 class Tokenizer(Section):
@@ -135,6 +145,50 @@ class Objective(Open):
         None,
         description="probability spread over all answers (paper, section 5.4); default: 0.1 for "
         "cross_entropy, else 0",
+    )
+
+
+class RandAugment(Section):
+    """Random operations on training pictures (Cubuk et al., 2019)."""
+
+    layers: Count = Field(0, description="operations of each picture; 0 = none")
+    magnitude: Annotated[float, Field(ge=0, le=30)] = Field(9.0, description="their strength")
+
+
+class Augmentation(Section):
+    """What is changed in training pictures, and how the pixels of all become numbers."""
+
+    mean: list[float] | None = Field(
+        None, description="of each channel, of pixels in 0 to 1; default: the training data's"
+    )
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, description="deviation of each channel; default: the training data's"
+    )
+    fit: Literal["stretch", "crop"] = Field(
+        "stretch",
+        description="how a picture of another shape becomes the model's: stretch, or crop (its "
+        "middle)",
+    )
+    pad: Count = Field(
+        0, description="a random window of the picture with so many black pixels around it"
+    )
+    smallest: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0,
+        description="a random part of at least this share of the area, brought to the whole size; "
+        "1 = the whole",
+    )
+    flip: Probability = Field(0.0, description="how probably left and right change places")
+    randaugment: RandAugment = Field(
+        default_factory=RandAugment, description="random operations (Cubuk et al., 2019)"
+    )
+    erase: Probability = Field(
+        0.0, description="how probably a random box becomes the mean color (Zhong et al., 2017)"
+    )
+    mixup: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="alpha of the mixture of two pictures (Zhang et al., 2018); 0 = none"
+    )
+    cutmix: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="alpha of a box from another picture (Yun et al., 2019); 0 = none"
     )
 
 
@@ -330,7 +384,7 @@ class RecipeModel(Section):
         description="family, preset or start_from, and the family's own settings",
     )
     objective: Objective = Field(default_factory=Objective, description="the loss")
-    augmentation: dict[str, Any] | None = Field(None, description="changes made to pictures")
+    augmentation: Augmentation | None = Field(None, description="changes made to pictures")
     mixture: list[dict[str, Any]] | None = Field(None, description="several tasks in one run")
     training: Training = Field(description="the run")
     evaluation: Evaluation = Field(default_factory=Evaluation, description="how it is watched")

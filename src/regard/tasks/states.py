@@ -116,7 +116,7 @@ class States(Task):
         """There is nothing to score."""
         self._refuse()
 
-    def check_tokenizer(self, count: int) -> str:
+    def check_inputs(self, count: int) -> str:
         """There are no data."""
         self._refuse()
 

@@ -114,7 +114,7 @@ class TextTask(Task):
         found = {"train": split}
         if valid is not None:
             found["valid"] = self.split(valid, training=False)
-        notes = [line for one in found.values() for line in (*one.notes, *_left_out(one.data))]
+        notes = [line for one in found.values() for line in (*one.notes, *left_out(one.data))]
         digests = {name: one.data.digest() for name, one in found.items()}
         watched = found["valid"].batches if valid is not None else None
         return Splits(split.batches, watched, tuple(notes), digests)
@@ -176,7 +176,7 @@ class TextTask(Task):
         budget = max(self.recipe.training.batch_tokens or DEFAULT_BATCH_TOKENS, longest)
         return BatchSource(data, collate, BatchSettings(budget, "padded", shuffle=False))
 
-    def check_tokenizer(self, count: int) -> str:
+    def check_inputs(self, count: int) -> str:
         """Whether texts of the training data come back as they went in; says how many do."""
         every = self.texts(self.text("train"))
         texts = [self.as_read(text) for text in itertools.islice(every, count)]
@@ -251,7 +251,7 @@ def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str,
     return {**data, "fields": {**named, **given}} if named and isinstance(given, Mapping) else data
 
 
-def _left_out(data: PreparedData) -> list[str]:
+def left_out(data: PreparedData) -> list[str]:
     return [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from regard.cli.new.classification import classification
 from regard.cli.new.dialogue import dialogue
+from regard.cli.new.image_classification import image_classification
 from regard.cli.new.language_modeling import language_modeling
 from regard.cli.new.masked_language_modeling import masked_language_modeling
 from regard.cli.new.question_answering import question_answering
@@ -30,5 +31,6 @@ for command in (
     classification,
     tagging,
     question_answering,
+    image_classification,
 ):
     app.command()(command)

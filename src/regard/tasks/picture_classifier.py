@@ -1,0 +1,98 @@
+"""The door by which users classify pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from regard.errors import InputError
+from regard.tasks.classifier import Label
+
+if TYPE_CHECKING:
+    from regard.tasks.image_classification import ImageClassification
+    from regard.tasks.pictures import Picture
+
+
+class PictureClassifier:
+    """Classifies pictures.
+
+    Attributes:
+        model: the trained module, called as ``model(pixels)``.
+        labels: the classes.
+        reads: what an input is called.
+    """
+
+    reads = "picture"
+
+    def __init__(self, model: nn.Module, task: ImageClassification) -> None:
+        self.model = model
+        self.labels = task.labels
+        self._task = task
+
+    def __repr__(self) -> str:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return f"<PictureClassifier: {type(self.model).__name__}, {parameters:,} parameters>"
+
+    def classify(self, pictures: Picture | Sequence[Picture]) -> Any:
+        """Classify one picture or many.
+
+        Args:
+            pictures: a path, a Pillow picture, or an array [H, W] or [H, W, C] of uint8; or a list
+                of them.
+
+        Returns:
+            `regard.tasks.classifier.Label`; a list for a list.
+
+        Raises:
+            DataError: a picture is broken.
+            InputError: a file is not there.
+        """
+        many = isinstance(pictures, list | tuple)
+        rows = list(pictures) if many else [pictures]
+        found = [self._label(row) for row in self._task.logits(self.model, rows)] if rows else []
+        return found if many else found[0]
+
+    predict = classify
+
+    def _label(self, logits: torch.Tensor) -> Label:
+        probabilities = dict(zip(self.labels, logits.softmax(dim=0).tolist(), strict=True))
+        best = self.labels[int(logits.argmax())]
+        return Label(best, probabilities[best], probabilities)
+
+    def look_inputs(self, picture: Picture, target: str | None = None) -> dict[str, Any]:
+        """A picture as the model reads it, for `regard.look.look`.
+
+        Args:
+            picture: what is read.
+            target: the class whose loss is watched; None = the answer's.
+
+        Returns:
+            ``inputs`` of the model [1, C, H, W], ``tokens``, ``labels`` [1], ``target``, and
+            ``pixels`` [H, W, C] with ``grid``, its rows and columns of patches, and ``before``,
+            the tokens before them.
+
+        Raises:
+            InputError: there is no such class.
+        """
+        wanted = target or self.classify(picture).label
+        if wanted not in self.labels:
+            raise InputError(
+                f"there is no class {wanted!r}", hint=f"known: {', '.join(self.labels)}"
+            )
+        task, device = self._task, next(self.model.parameters()).device
+        config = task.recipe.model_config_for(task.model_settings())
+        rows, columns = config.grid
+        patches = [f"{row}·{column}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
+        tokens = ["[CLS]", *patches] if config.pooling == "class" else patches
+        return {
+            "inputs": {"pixels": task.numbers([picture]).to(device)},
+            "tokens": {"encoder": tokens},
+            "labels": torch.tensor([self.labels.index(wanted)], device=device),
+            "target": wanted,
+            "pixels": task.pixels(picture).transpose(1, 2, 0),
+            "grid": (rows, columns),
+            "before": len(tokens) - len(patches),
+        }
