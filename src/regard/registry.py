@@ -52,6 +52,8 @@ KINDS: dict[str, dict[str, str]] = {
         "llama": "regard.interop.llama:FORMAT",
         "marian": "regard.interop.marian:FORMAT",
         "roberta": "regard.interop.roberta:FORMAT",
+        "vit": "regard.interop.vit:FORMAT",
+        "yolos": "regard.interop.yolos:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",

@@ -51,7 +51,8 @@ class Grid(PositionScheme):
         more = (size.num_layers - 1, *self.weight.shape)
         self.further = nn.Parameter(torch.empty(more)) if options.every_layer else None
         for table in self.parameters():
-            nn.init.normal_(table, std=STD)
+            if table.numel():  # one layer has no further ones
+                nn.init.normal_(table, std=STD)
 
     def places(self, grid: GridSize, device: torch.device) -> Tensor:
         """[1, T] on the grid trained on; else [1, T, axes, 2], see `_near`."""
