@@ -85,6 +85,7 @@ KINDS: dict[str, dict[str, str]] = {
         "multi_label": "regard.objectives.classes:MultiLabel",
         "regression": "regard.objectives.classes:Regression",
         "span": "regard.objectives.span:Span",
+        "set_prediction": "regard.objectives.set_prediction:SetPrediction",
         "masked_lm": "regard.objectives.masked_lm:MaskedLM",
     },
     "optimizers": {
