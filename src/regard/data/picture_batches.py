@@ -36,9 +36,7 @@ class PictureBatches:
         target: the labels.
     """
 
-    def __init__(
-        self, form: Form, augmentation: Augmentation, tokens: int, target: Target
-    ) -> None:
+    def __init__(self, form: Form, augmentation: Augmentation, tokens: int, target: Target) -> None:
         self.form = form
         self.augmentation = augmentation
         self.tokens = tokens
@@ -53,9 +51,7 @@ class PictureBatches:
         numbers = self.augmentation.normalized(pixels_of(data, rows, self.form))
         return self._batch(data, rows, numbers)
 
-    def drawn(
-        self, data: PreparedData, rows: Ints, *, seed: int, epoch: int
-    ) -> dict[str, Tensor]:
+    def drawn(self, data: PreparedData, rows: Ints, *, seed: int, epoch: int) -> dict[str, Tensor]:
         """The same, changed; where pictures are mixed with ``others`` (labels) and ``share`` [B].
 
         Args:
@@ -120,9 +116,7 @@ def pixels_of(data: PreparedData, rows: Ints, form: Form) -> Pixels:
     )
 
 
-def statistics_of(
-    data: PreparedData, form: Form
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics_of(data: PreparedData, form: Form) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the data's channels, of pixels in 0 to 1."""
     return statistics(_spread(data, form), form.channels)
 
