@@ -169,7 +169,7 @@ def posterize(pictures: Pixels, strengths: Strengths) -> Pixels:
 
 def solarize(pictures: Pixels, strengths: Strengths) -> Pixels:
     """What is brighter than a threshold is turned around."""
-    limits = (255.0 * (1.0 - np.abs(strengths)))[:, None, None, None]
+    limits = (256.0 * (1.0 - np.abs(strengths)))[:, None, None, None]
     return np.where(pictures >= limits, 255 - pictures, pictures)
 
 

@@ -26,6 +26,7 @@ import contextlib
 import lzma
 import struct
 import tarfile
+import weakref
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -206,6 +207,7 @@ class Tar(PictureSource):
         if self._archive is None:
             with _damage(str(self.path)):
                 self._archive = tarfile.open(self.path)  # noqa: SIM115 (as long as the source)
+            weakref.finalize(self, self._archive.close)
         return self._archive
 
 
