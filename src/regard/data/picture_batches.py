@@ -47,7 +47,7 @@ class PictureBatches:
         return np.full((len(data), 1), self.tokens)
 
     def __call__(self, data: PreparedData, rows: Ints) -> dict[str, Tensor]:
-        """``pixels`` [B, C, H, W] float32, ``labels`` and ``example`` [B]."""
+        """``pixels`` [B, C, H, W] float32, ``labels``, ``tokens`` and ``example`` [B]."""
         numbers = self.augmentation.normalized(pixels_of(data, rows, self.form))
         return self._batch(data, rows, numbers)
 
@@ -98,6 +98,7 @@ class PictureBatches:
         return {
             "pixels": torch.from_numpy(numbers),
             "labels": self.target.tensor(column_rows(data.column(LABEL), rows)),
+            "tokens": torch.full((len(rows),), self.tokens),
             "example": torch.from_numpy(np.array(rows, dtype=np.int64)),
         }
 

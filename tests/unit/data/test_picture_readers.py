@@ -141,9 +141,9 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
 
 def test_what_is_no_data(tmp_path: Path) -> None:
     pets = files(tmp_path)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "1.png").write_bytes(b"")
     with pytest.raises(DataError, match="no folder that could be its class"):
-        (tmp_path / "flat").mkdir()
-        (tmp_path / "flat" / "1.png").write_bytes(b"")
         list(open_pictures({"file": str(tmp_path / "flat")}))
     with pytest.raises(DataError, match="kind of these pictures cannot be told"):
         open_pictures({"file": str(pets / "cat" / "notes.txt")})

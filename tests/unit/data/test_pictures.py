@@ -1,4 +1,4 @@
-"""What each odd picture becomes, one documented behavior each; prepared data and batches of them."""
+"""What each odd picture becomes, one documented behavior each; prepared data and batches."""
 
 from __future__ import annotations
 
