@@ -36,8 +36,9 @@ class Draws:
         """[B, N] in [0, 1)."""
         steps = np.arange(1, count + 1, dtype=np.uint64) * _STEP
         words = _mixed(self._state[:, None] + steps)
-        self._state = self._state + np.uint64(count) * _STEP
-        return (words >> np.uint64(11)) * 2.0**-53
+        self._state = self._state + steps[-1]
+        found: Floats = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return found
 
     def one(self) -> Floats:
         """[B] in [0, 1)."""

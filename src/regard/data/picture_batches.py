@@ -36,9 +36,7 @@ class PictureBatches:
         target: the labels.
     """
 
-    def __init__(
-        self, form: Form, augmentation: Augmentation, tokens: int, target: Target
-    ) -> None:
+    def __init__(self, form: Form, augmentation: Augmentation, tokens: int, target: Target) -> None:
         self.form = form
         self.augmentation = augmentation
         self.tokens = tokens
@@ -49,13 +47,11 @@ class PictureBatches:
         return np.full((len(data), 1), self.tokens)
 
     def __call__(self, data: PreparedData, rows: Ints) -> dict[str, Tensor]:
-        """``pixels`` [B, C, H, W] float32, ``labels`` and ``example`` [B]."""
+        """``pixels`` [B, C, H, W] float32, ``labels``, ``tokens`` and ``example`` [B]."""
         numbers = self.augmentation.normalized(pixels_of(data, rows, self.form))
         return self._batch(data, rows, numbers)
 
-    def drawn(
-        self, data: PreparedData, rows: Ints, *, seed: int, epoch: int
-    ) -> dict[str, Tensor]:
+    def drawn(self, data: PreparedData, rows: Ints, *, seed: int, epoch: int) -> dict[str, Tensor]:
         """The same, changed; where pictures are mixed with ``others`` (labels) and ``share`` [B].
 
         Args:
@@ -102,6 +98,7 @@ class PictureBatches:
         return {
             "pixels": torch.from_numpy(numbers),
             "labels": self.target.tensor(column_rows(data.column(LABEL), rows)),
+            "tokens": torch.full((len(rows),), self.tokens),
             "example": torch.from_numpy(np.array(rows, dtype=np.int64)),
         }
 
@@ -120,9 +117,7 @@ def pixels_of(data: PreparedData, rows: Ints, form: Form) -> Pixels:
     )
 
 
-def statistics_of(
-    data: PreparedData, form: Form
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics_of(data: PreparedData, form: Form) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of the data's channels, of pixels in 0 to 1."""
     return statistics(_spread(data, form), form.channels)
 

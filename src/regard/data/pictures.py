@@ -35,11 +35,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from regard.data.codecs import CodecError
 from regard.data.prepared import PLACE, Ids, Ints
-from regard.data.readers.pictures import Pixels, PictureSource
+from regard.data.readers.pictures import PictureSource, Pixels
 from regard.errors import DataError, missing_extra
 
 if TYPE_CHECKING:
@@ -96,13 +95,12 @@ class Form:
 
     def pixels(self, picture: Image, box: Box | None = None) -> Pixels:
         """A picture's (or a part's) pixels [C, H, W]; see `flat` for what it may be."""
-        from PIL import Image as images
-
+        images = pillow()
         if box is None and self.fit == "crop":
             box = self._middle(*picture.size)
         if picture.size != (self.width, self.height) or box is not None:
             how = images.Resampling.BILINEAR
-            picture = picture.resize((self.width, self.height), how, box, reducing_gap=3.0)
+            picture = picture.resize((self.width, self.height), how, box)
         held = np.asarray(picture)
         return np.ascontiguousarray(held[None] if held.ndim == 2 else held.transpose(2, 0, 1))
 
@@ -141,9 +139,9 @@ def decode(held: bytes | Pixels, channels: int, *, known: bool = False) -> Image
 
 
 def _decode(held: bytes | Pixels, channels: int) -> Image:
-    from PIL import Image as images
     from PIL import ImageOps
 
+    images = pillow()
     if isinstance(held, bytes):
         picture: Image = images.open(io.BytesIO(held))
         picture.load()
@@ -159,7 +157,7 @@ def flat(picture: Image, mode: str) -> Image:
     Raises:
         ValueError: its numbers are floating-point.
     """
-    from PIL import Image as images
+    images = pillow()
 
     if picture.mode == "F":
         raise ValueError("its numbers are floating-point: what is white is not known")
@@ -253,10 +251,10 @@ def pillow() -> Any:
         RegardError: it is not installed.
     """
     try:
-        from PIL import Image as images
+        from PIL import Image
     except ImportError as error:
         raise missing_extra("pillow", "pictures") from error
-    return images
+    return Image
 
 
 def opened(held: Any, form: Form) -> Pixels:
@@ -284,5 +282,3 @@ def opened(held: Any, form: Form) -> Pixels:
                 f"an array of pixels is uint8 [H, W] or [H, W, C], not {held.dtype} {held.shape}"
             )
     return form.pixels(decode(held, form.channels))
-
-

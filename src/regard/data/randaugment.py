@@ -64,7 +64,7 @@ def moved(
     """Each pixel from where a matrix [N, 2, 2] and a shift [N, 2] (y, x) about the middle say."""
     count, _, height, width = pictures.shape
     middle = np.array([(height - 1) / 2, (width - 1) / 2])
-    places = np.stack(np.mgrid[:height, :width], axis=-1).reshape(-1, 2) - middle  # [H W, 2]
+    places = np.indices((height, width)).reshape(2, -1).T - middle  # [H W, 2]
     found = places @ matrix.transpose(0, 2, 1) + shift[:, None] + middle  # [N, H W, 2]
     y, x = np.rint(found).astype(np.int64).transpose(2, 0, 1)  # [N, H W] each
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -118,9 +118,7 @@ def translate_y(pictures: Pixels, strengths: Strengths) -> Pixels:
     return _shifted(pictures, strengths, 0)
 
 
-def blended(
-    other: npt.NDArray[np.float32], pictures: Pixels, strengths: Strengths
-) -> Pixels:
+def blended(other: npt.NDArray[np.float32], pictures: Pixels, strengths: Strengths) -> Pixels:
     """Away from another picture, or towards it: by up to 0.9."""
     share = (1.0 + 0.9 * strengths).astype(np.float32)[:, None, None, None]
     made = other + share * (pictures.astype(np.float32) - other)
@@ -129,10 +127,11 @@ def blended(
 
 def grey(pictures: Pixels) -> npt.NDArray[np.float32]:
     """[N, 1, H, W]."""
-    wide = pictures.astype(np.float32)
-    if pictures.shape[1] != len(_GREY):
-        return wide.mean(axis=1, keepdims=True)
-    return np.tensordot(wide, _GREY, axes=([1], [0]))[:, None]
+    weights = _GREY if pictures.shape[1] == len(_GREY) else np.ones(1, np.float32)
+    made = np.tensordot(pictures.astype(np.float32), weights, axes=([1], [0]))[:, None]
+    # Whole numbers, as a picture in grey has them.
+    rounded: npt.NDArray[np.float32] = np.floor(made + np.float32(0.5))
+    return rounded
 
 
 def brightness(pictures: Pixels, strengths: Strengths) -> Pixels:
@@ -170,7 +169,7 @@ def posterize(pictures: Pixels, strengths: Strengths) -> Pixels:
 
 def solarize(pictures: Pixels, strengths: Strengths) -> Pixels:
     """What is brighter than a threshold is turned around."""
-    limits = (255.0 * (1.0 - np.abs(strengths)))[:, None, None, None]
+    limits = (256.0 * (1.0 - np.abs(strengths)))[:, None, None, None]
     return np.where(pictures >= limits, 255 - pictures, pictures)
 
 

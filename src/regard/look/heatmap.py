@@ -163,6 +163,11 @@ def _known(view: str, names: Any) -> str:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """An empty one, in inches.
+
+    Raises:
+        RegardError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

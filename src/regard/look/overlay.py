@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 PANEL, LARGE = 1.1, 2.6
 """Inches of a head's panel, and of the picture and its rollout."""
 
-DIMMED = 0.25
-"""Brightness that stays where nothing is looked at."""
+DIMMED, TINT = 0.25, 0.3
+"""Brightness that stays where nothing is looked at; share of the warm color where most is."""
+
+WARM = np.array([1.0, 0.35, 0.1], dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +57,9 @@ class Shown:
         """The picture [H, W, 3] in 0 to 1, bright where attention goes."""
         height, width = self.pixels.shape[:2]
         heat = _stretched(self.heat(weights), height, width)[..., None]
-        light = DIMMED + (1.0 - DIMMED) * heat
-        pixels = np.broadcast_to(self.pixels, (height, width, 3)).astype(np.float32) / 255.0
-        # What is dark in itself is seen by a warm tint.
-        tint = np.array([0.66, 0.16, 0.40], np.float32) * heat * 0.55
-        lit: npt.NDArray[np.float32] = (pixels * light * (1.0 - 0.55 * heat) + tint).clip(0.0, 1.0)
+        pixels = np.broadcast_to(self.pixels, (height, width, 3)) / np.float32(255.0)
+        dimmed = pixels * (DIMMED + (1.0 - TINT - DIMMED) * heat)
+        lit: npt.NDArray[np.float32] = dimmed + TINT * heat * WARM
         return lit
 
 
@@ -80,7 +80,8 @@ def draw(picture: Picture) -> Figure:
     """The picture, its rollout, and below them a panel for each layer and head."""
     from regard.look.heatmap import new_figure
 
-    assert picture.trace is not None and picture.shown is not None
+    assert picture.trace is not None
+    assert picture.shown is not None
     shown, found = picture.shown, picture.trace
     layers = found.layers
     across = max(len(layer.weights) for layer in layers)
@@ -90,7 +91,7 @@ def draw(picture: Picture) -> Figure:
     top = 1.0 - (LARGE + 0.8) / whole
     upper = figure.add_gridspec(1, 2, left=0.06, right=0.97, top=1 - 0.75 / whole, bottom=top)
     rolled = found if found.rolled else rollout(found)
-    panels = [
+    panels: list[tuple[str, Any]] = [
         ("as the model sees it", np.broadcast_to(shown.pixels, (*shown.pixels.shape[:2], 3))),
         ("attention rollout", shown.lit(rolled.layers[-1].weights[0])),
     ]
@@ -114,7 +115,8 @@ def draw(picture: Picture) -> Figure:
             if row == 0 and not found.rolled:
                 axes.set_title(f"head {head + 1}", size=8)
             if layer.importance is not None:
-                axes.set_xlabel(f"{float(layer.importance[head]):+.3f}", size=6, labelpad=1)
+                worth, place = f"{float(layer.importance[head]):+.3f}", axes.transAxes
+                axes.text(0.03, 0.03, worth, size=6, color="white", transform=place)
     answer = f"{picture.text} → {picture.target}" if picture.target else picture.text
     figure.suptitle(answer, size=10, y=1 - 0.12 / whole, va="top")
     return figure

@@ -1,6 +1,7 @@
 """Losses of encoders that answer with classes or numbers.
 
-Shapes: ids, mask, segments [B, T], pixels [B, C, H, W]; logits [B, C] or [B, T, C]; labels [B], [B, T] or [B, C].
+Shapes: ids, mask, segments [B, T], pixels [B, C, H, W]; logits [B, C] or [B, T, C]; labels [B],
+[B, T] or [B, C].
 """
 
 from __future__ import annotations

@@ -70,14 +70,13 @@ class ImageClassification(Labeled, PictureTask):
         Raises:
             DataError: a label is not known.
         """
-        source = self.of_split(split) if data is None else self.source(data)
-        rows = list(self.stored(source))
-        pictures, labels, origins = ([row[n] for row in rows] for n in range(3))
+        found = self.examples(self.of_split(split) if data is None else self.source(data))
         try:
-            self.target.encode_batch(labels)
+            self.target.encode_batch(found.references)
         except CodecError as error:
-            raise DataError(error.what, where=origins[error.number], hint=error.hint) from None
-        return Examples(pictures, [" ".join(label.split()) for label in labels], origins)
+            where = found.origins[error.number]
+            raise DataError(error.what, where=where, hint=error.hint) from None
+        return found
 
     # Use
 
@@ -131,15 +130,11 @@ class ImageClassification(Labeled, PictureTask):
         """The first few validation pictures with their likeliest classes."""
         if not count or self.recipe.data.valid is None:
             return []
-        few = list(itertools.islice(self.stored(self.of_split("valid")), count))
-        answered = self.ranked(model, [row[0] for row in few])
-        examples = Examples(*([row[n] for row in few] for n in range(3)))
-        return _samples(examples, answered, count)
+        few = self.examples(self.of_split("valid"), count)
+        return _samples(few, self.ranked(model, few.sources), count)
 
 
-def _samples(
-    examples: Examples, answered: Sequence[tuple[str, ...]], count: int
-) -> list[Sample]:
+def _samples(examples: Examples, answered: Sequence[tuple[str, ...]], count: int) -> list[Sample]:
     rows = zip(examples.origins, examples.references, answered, strict=True)
     return [Sample(name, label, row[0]) for name, label, row in itertools.islice(rows, count)]
 

@@ -85,7 +85,9 @@ class PictureClassifier:
         task, device = self._task, next(self.model.parameters()).device
         config = task.recipe.model_config_for(task.model_settings())
         rows, columns = config.grid
-        patches = [f"{row}·{column}" for row in range(1, rows + 1) for column in range(1, columns + 1)]
+        patches = [
+            f"{row}·{column}" for row in range(1, rows + 1) for column in range(1, columns + 1)
+        ]
         tokens = ["[CLS]", *patches] if config.pooling == "class" else patches
         return {
             "inputs": {"pixels": task.numbers([picture]).to(device)},

@@ -27,9 +27,8 @@ from regard.data.pictures import Form, Names, Pictures, opened
 from regard.data.prepared import NAME
 from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, open_pictures
 from regard.errors import DataError, InputError, RecipeError
-from regard.recipe import Recipe
-from regard.recipe import sections
-from regard.tasks.task import Report, Splits, Task
+from regard.recipe import Recipe, sections
+from regard.tasks.task import Examples, Report, Splits, Task
 from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of
 
 Picture = Any
@@ -163,14 +162,7 @@ class PictureTask(Task):
         """Whether pictures of the training data can be read; says what they become."""
         form, source = self.form, self.of_split("train")
         few = list(itertools.islice(source.named(), count))
-        read, shapes = 0, set[tuple[int, ...]]()
-        for name, _ in few:
-            try:
-                shapes.add(self.pixels(Stored(source, name)).shape)
-                read += 1
-            except DataError:
-                if self.recipe.data.broken != "skip":
-                    raise
+        read = sum(self._sound(Stored(source, name)) for name, _ in few)
         color = "red, green, blue" if form.channels == 3 else "grey"
         mean, std = (" ".join(f"{v:.3f}" for v in one) for one in self._normalization())
         return (
@@ -200,7 +192,8 @@ class PictureTask(Task):
     def tokens(self) -> int:
         """That the model makes of a picture, as batches count them."""
         config = self._config
-        return math.prod(config.grid) + (config.pooling == "class") + config.detections
+        patches: int = math.prod(config.grid)
+        return patches + int(config.pooling == "class") + int(config.detections)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -263,17 +256,29 @@ class PictureTask(Task):
         for start in range(0, len(pictures), self.at_once):
             yield self.numbers(pictures[start : start + self.at_once])
 
-    def stored(self, source: PictureSource) -> Iterator[tuple[Stored, str, str]]:
-        """Each picture of a source with its label and origin; broken ones as the recipe says."""
-        place = source.columns.index(LABEL)
+    def examples(self, source: PictureSource, count: int | None = None) -> Examples:
+        """Pictures with their labels; what is broken as the recipe says.
+
+        Args:
+            source: what reads them.
+            count: of the first few alone; None = all.
+        """
+        place, rows = source.columns.index(LABEL), list[tuple[Stored, str]]()
         for example in source:
+            if len(rows) == count:
+                break
             found = Stored(source, example.fields[0])
-            if self.recipe.data.broken == "skip":
-                try:
-                    self.pixels(found)
-                except DataError:
-                    continue
-            yield found, example.fields[place], str(found)
+            if self.recipe.data.broken != "skip" or self._sound(found):
+                rows.append((found, " ".join(example.fields[place].split())))
+        pictures = [picture for picture, _ in rows]
+        return Examples(pictures, [label for _, label in rows], [str(one) for one in pictures])
+
+    def _sound(self, picture: Stored) -> bool:
+        try:
+            self.pixels(picture)
+        except DataError:
+            return False
+        return True
 
     # Model
 

@@ -252,6 +252,7 @@ def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str,
 
 
 def left_out(data: PreparedData) -> list[str]:
+    """Lines that say what is missing, and why."""
     return [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
 
 

@@ -193,7 +193,9 @@ def choose(train: Measured) -> Mapping[str, Any]:
     }
 
 
-_PAD = Template("pad = $pad                      # a random window with so many black pixels around")
+_PAD = Template(
+    "pad = $pad                      # a random window with so many black pixels around"
+)
 _SMALLEST = "smallest = 0.3               # a random part of at least this share of the area"
 _FIT = 'fit = "crop"                 # the middle of a picture that is not square; or "stretch"\n'
 

@@ -26,6 +26,7 @@ import contextlib
 import lzma
 import struct
 import tarfile
+import weakref
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
@@ -46,8 +47,9 @@ Pixels = npt.NDArray[np.uint8]
 """A picture that needs no decoding, [H, W] or [H, W, C]."""
 
 PICTURE, LABEL = "picture", "label"
-ENDINGS = frozenset(
-    ".jpg .jpeg .jpe .png .gif .bmp .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .ico".split()
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".avif", ".jp2", ".ico"),
 )
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 NO_PICTURE = "no picture by its ending"
@@ -205,6 +207,7 @@ class Tar(PictureSource):
         if self._archive is None:
             with _damage(str(self.path)):
                 self._archive = tarfile.open(self.path)  # noqa: SIM115 (as long as the source)
+            weakref.finalize(self, self._archive.close)
         return self._archive
 
 
@@ -227,7 +230,8 @@ class Idx(PictureSource):
 
     def read(self, name: str) -> Pixels:
         """The picture of a number."""
-        return self._held()[int(name) - 1]
+        found: Pixels = self._held()[int(name) - 1]
+        return found
 
     def _held(self) -> Pixels:
         if self._pictures is None:
