@@ -30,7 +30,7 @@ POOLER = tuple(pairs({"pooler.dense": ""}))
 
 def table(config: ViTConfig) -> Table:
     """Which tensor is which."""
-    width, tokens = config.d_model, tokens_of(config)
+    width, tokens = config.d_model, config.tokens
     kernel = (config.channels, config.patch_size, config.patch_size)
     entries = [
         Entry("class_token.weight", "embeddings.cls_token", axes=((1, width), (1, 1, width))),
@@ -52,11 +52,6 @@ def table(config: ViTConfig) -> Table:
             slot = f"{_LAYER}.self_attention.sublayer.qkv.{kind}[{part}]"
             entries.append(Entry(slot, f"{_THEIRS}.attention.attention.{name}.{kind}"))
     return entries
-
-
-def tokens_of(config: ViTConfig) -> int:
-    """Of a picture of the size trained on: the class token, patches, detection tokens."""
-    return 1 + math.prod(config.grid) + config.detections
 
 
 def read_body(given: Settings) -> dict[str, Any]:

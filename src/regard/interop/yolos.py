@@ -25,7 +25,7 @@ _OBJECTIVE = (
 def table(config: ViTConfig) -> Table:
     """Which tensor is which."""
     width, found, further = config.d_model, config.detections, config.num_layers - 1
-    tokens = vit.tokens_of(config)
+    tokens = config.tokens
     return [
         *vit.table(config),
         Entry(

@@ -12,6 +12,7 @@ deep, and positions have three axes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
@@ -133,6 +134,11 @@ class ViTConfig:
                 raise RecipeError(f"{size} is no multiple of a patch's {own}", where=f"model.{key}")
             found.append(size // own)
         return tuple(found)
+
+    @property
+    def tokens(self) -> int:
+        """Of what was trained on: class token, patches, detection tokens."""
+        return math.prod(self.grid) + (self.pooling == "class") + self.detections
 
 
 class ViT(nn.Module):
