@@ -62,7 +62,7 @@ class Split(Open):
     file: str | None = Field(
         None,
         description="one .tsv, .csv, .jsonl or .parquet file instead; of pictures also a folder, "
-        ".zip or .tar that holds a folder for each class",
+        ".zip or .tar that holds a folder for each class, or Pascal VOC's, and COCO's .json",
     )
     fields: dict[str, str | int] | None = Field(
         None,
@@ -178,6 +178,7 @@ class Augmentation(Section):
         "1 = the whole",
     )
     flip: Probability = Field(0.0, description="how probably left and right change places")
+    upend: Probability = Field(0.0, description="how probably top and bottom change places")
     randaugment: RandAugment = Field(
         default_factory=RandAugment, description="random operations (Cubuk et al., 2019)"
     )
