@@ -8,6 +8,7 @@ import pytest
 from regard.recipe import Recipe, builtin_names
 
 from ._made import write_files
+from ._pictures import folders
 
 MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 HEAVY = {"wmt14-base", "wmt14-big"}
@@ -29,6 +30,8 @@ def table(fields):
 
 
 def data(task):
+    if task == "image-classification":
+        return [f"data.{split}.file={split}" for split in ("train", "valid", "test")]
     if task == "classification":
         return [f"data.{split}.file={split}.tsv" for split in ("train", "valid", "test")]
     if task == "tagging":
@@ -81,6 +84,8 @@ def test_check(call, tmp_path, name):
             (tmp_path / f"{split}.tsv").write_text(table(fields))
         (tmp_path / f"{split}.conll").write_text("Anna\tB-person\nsleeps\tO\n\t\n" * 40)
     words = data(Recipe.load(name).task)
+    if Recipe.load(name).task == "image-classification":
+        folders(tmp_path)
     if Recipe.load(name).tokenizer.kind not in ("words", "chars"):
         words.append("tokenizer.vocab_size=300")
     done = call("check", name, *words, "training.threads=1")

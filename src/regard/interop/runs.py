@@ -26,7 +26,7 @@ from regard.interop.pictures import read_processor, write_processor
 from regard.interop.slots import fill
 from regard.interop.vocabularies import SOURCE, TOKENIZER, read_vocabulary
 from regard.recipe import Recipe
-from regard.recipe.sections import Augmentation
+from regard.recipe.augmentation import Augmentation
 from regard.run import RECIPE, Run
 from regard.spec import build, plain, resolve
 

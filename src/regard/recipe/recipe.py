@@ -18,6 +18,7 @@ from pydantic import PrivateAttr, ValidationError
 from regard import registry
 from regard.errors import RecipeError
 from regard.recipe import text as toml
+from regard.recipe.augmentation import Augmentation
 from regard.recipe.checks import (
     check_metric,
     check_objective,
@@ -34,7 +35,7 @@ from regard.recipe.layers import (
     with_absolute_paths,
     with_derived_defaults,
 )
-from regard.recipe.sections import Augmentation, RecipeModel, Split
+from regard.recipe.sections import RecipeModel, Split
 from regard.recipe.transfer import AdapterSpec, read_adapter, read_freeze
 from regard.spec import build, kinds_of, plain, resolve
 

@@ -27,7 +27,8 @@ from regard.data.pictures import Form, Names, Pictures, opened
 from regard.data.prepared import NAME
 from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, open_pictures
 from regard.errors import DataError, InputError, RecipeError
-from regard.recipe import Recipe, sections
+from regard.recipe import Recipe
+from regard.recipe.augmentation import Augmentation as Section
 from regard.tasks.task import Examples, Report, Splits, Task
 from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of
 
@@ -182,7 +183,7 @@ class PictureTask(Task):
     @property
     def form(self) -> Form:
         """What the model reads."""
-        config, given = self._config, self.recipe.augmentation or sections.Augmentation()
+        config, given = self._config, self.recipe.augmentation or Section()
         if config.channels not in (1, 3):
             raise RecipeError(
                 f"is {config.channels}: a picture has 1 (grey) or 3 (red, green, blue)",
@@ -201,7 +202,7 @@ class PictureTask(Task):
     @property
     def augmentation(self) -> Augmentation:
         """The recipe's, with what was learned of the pixels."""
-        given = self.recipe.augmentation or sections.Augmentation()
+        given = self.recipe.augmentation or Section()
         held = given.model_dump(exclude_none=True, exclude={"mean", "std", "randaugment"})
         mean, std = self._normalization()
         operations = RandAugmentSettings(**given.randaugment.model_dump())
@@ -215,7 +216,7 @@ class PictureTask(Task):
         Raises:
             RecipeError: the recipe gives one alone, or not one for each channel.
         """
-        given, channels = self.recipe.augmentation or sections.Augmentation(), self.form.channels
+        given, channels = self.recipe.augmentation or Section(), self.form.channels
         pair = given.mean, given.std
         if pair == (None, None):
             return self._learned.get("mean", ()), self._learned.get("std", ())
