@@ -104,3 +104,23 @@ def test_narrow_floats(dtype):
     made = narrow.add(torch.zeros(1, 13, 8, dtype=dtype), narrow.places(size, CPU), 0)[0]
     assert made.dtype == dtype
     torch.testing.assert_close(made.double(), truth, rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("every_layer", [False, True])
+def test_tables_of_another_size_are_interpolated(every_layer):
+    theirs = scheme(3, 4, before=1, after=1, every_layer=True)
+    size = SchemeSize(8, 4, 2, 99, 3, GridSize((6, 5), 1, 4))
+    own = Grid(size, GridOptions(every_layer=every_layer)).double()
+    drawn = {name: table.clone() for name, table in own.named_parameters()}
+    made = own.interpolated(theirs)
+    assert made.keys() == drawn.keys()
+    for layer in range(3 if every_layer else 1):
+        table, before = (
+            found["weight"] if layer == 0 else found["further"][layer - 1]
+            for found in (made, drawn)
+        )
+        truth = vectors(theirs, GridSize((6, 5), 1, 1), layer)
+        torch.testing.assert_close(table[:32], truth)  # class token, patches, one detection token
+        assert torch.equal(table[32:], before[32:])
+    assert own.interpolated(scheme(2, 3, 4)) == {}

@@ -83,6 +83,35 @@ class Grid(PositionScheme):
         )  # [B or 1 * T, d_model]
         return states + mixed.view(*rows.shape[:2], -1)
 
+    @torch.no_grad()
+    def interpolated(self, theirs: Grid) -> dict[str, Tensor]:
+        """These tables out of another grid's, by parameter; what that lacks stays as it is here.
+
+        Nothing where the two have other widths or axes.
+        """
+        own, grid = self.grid, theirs.grid
+        if self.weight.shape[1] != theirs.weight.shape[1] or len(own.shape) != len(grid.shape):
+            return {}
+        size = GridSize(own.shape, grid.before, grid.after)
+        places = theirs.places(size, theirs.weight.device)
+        nothing = theirs.weight.new_zeros(1, size.tokens, theirs.weight.shape[1])
+        before, after = min(own.before, grid.before), min(own.after, grid.after)
+        patches = own.tokens - own.before - own.after
+        made = {name: table.detach().clone() for name, table in self.named_parameters()}
+        tables = [made["weight"]]
+        if self.further is not None and theirs.further is not None:
+            tables += made["further"][: len(theirs.further)]
+        else:
+            made.pop("further", None)
+        for layer, table in enumerate(tables):
+            found = theirs.add(nothing, places, layer)[0]  # [tokens of size, d_model]
+            inside = found[grid.before : grid.before + patches]
+            table[:before] = found[:before]
+            table[own.before : own.before + patches] = inside
+            last = own.before + patches
+            table[last : last + after] = found[grid.before + patches :][:after]
+        return made
+
     def _near(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The rows around each position, and their weights in the mixture.
 
