@@ -192,8 +192,7 @@ class Stack(nn.Module):
             [B, T, d_model].
 
         Raises:
-            InputError: when the input is longer than ``max_positions``, which does not bound places
-                that carry the size of their grid.
+            InputError: when it is longer than ``max_positions``, places of sized grids apart.
         """
         length = states.shape[1] if cache is None else cache.length
         if length > self.max_positions and (positions is None or positions.ndim == 2):
