@@ -180,7 +180,8 @@ def test_look(call, run, tmp_path):
     for n, words in enumerate([[], ["--target", "lies"], ["--rollout"]]):
         done = call("look", run, path, *words, "-o", f"look{n}.png")
         assert done.returncode == 0, done.stderr
-        assert Image.open(tmp_path / f"look{n}.png").size > (500, 500)
+        with Image.open(tmp_path / f"look{n}.png") as drawn:
+            assert drawn.width > 500
     done = call("look", run, path, "-o", "page.html")
     assert done.returncode == 0, done.stderr
     assert "[CLS]" in (tmp_path / "page.html").read_text()
