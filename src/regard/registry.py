@@ -32,6 +32,7 @@ TASKS: dict[str, str] = {
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",
+    "object-detection": "regard.tasks.object_detection:TASK",
     "states": "regard.tasks.states:TASK",
 }
 

@@ -35,6 +35,7 @@ VERBS: dict[str, Verb] = {
     "generate": Verb("regard.cli.generate:generate", "Let a language model write on.", _USE),
     "chat": Verb("regard.cli.chat:chat", "Talk with a dialogue model.", _USE),
     "classify": Verb("regard.cli.classify:classify", "Say the class of texts or pictures.", _USE),
+    "detect": Verb("regard.cli.detect:detect", "Find objects in pictures.", _USE),
     "tag": Verb("regard.cli.tag:tag", "Tag words, find names.", _USE),
     "answer": Verb("regard.cli.answer:answer", "Answer questions about a text.", _USE),
     "fill": Verb("regard.cli.fill:fill", "Guess hidden words of a text.", _USE),

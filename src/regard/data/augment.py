@@ -44,6 +44,7 @@ class Augmentation:
         pad: a random window of the picture with so many black pixels around it.
         smallest: a random part of at least this share of the area, stretched to the whole; 1 = all.
         flip: how probably left and right change places.
+        upend: how probably top and bottom do.
         randaugment: random operations.
         erase: how probably a random box becomes grey (Zhong et al., 2017).
         mixup: α of the mixture with another picture (Zhang et al., 2018); 0 = none.
@@ -56,6 +57,7 @@ class Augmentation:
     pad: int = 0
     smallest: float = 1.0
     flip: float = 0.0
+    upend: float = 0.0
     randaugment: RandAugmentSettings = field(default_factory=RandAugmentSettings)
     erase: float = 0.0
     mixup: float = 0.0
@@ -69,9 +71,10 @@ class Augmentation:
         """Crop, flip and operations [B, C, H, W]."""
         if self.pad:
             pixels = shifted(pixels, draws, self.pad)
-        if self.flip:
-            turned = draws.one() < self.flip
-            pixels = np.where(turned[:, None, None, None], pixels[..., ::-1], pixels)
+        for axis, probability in ((3, self.flip), (2, self.upend)):
+            if probability:
+                turned = draws.one() < probability
+                pixels = np.where(turned[:, None, None, None], np.flip(pixels, axis), pixels)
         if self.randaugment.layers:
             chosen = RandAugment(self.randaugment.layers, self.randaugment.magnitude)
             pixels = chosen(pixels, draws)

@@ -257,11 +257,12 @@ def pillow() -> Any:
     return Image
 
 
-def opened(held: Any, form: Form) -> Pixels:
-    """The pixels [C, H, W] of what a user gives.
+def opened(held: Any, channels: int) -> Image:
+    """What a user gives, as a picture of 8 bits a channel, grey or of three colors.
 
     Args:
         held: a file's bytes, a Pillow picture, or an array [H, W] or [H, W, C] of uint8.
+        channels: 3 or 1.
 
     Raises:
         DataError: it is none of them, or broken.
@@ -271,14 +272,13 @@ def opened(held: Any, form: Form) -> Pixels:
         from PIL import ImageOps
 
         try:
-            picture = flat(ImageOps.exif_transpose(held), "L" if form.channels == 1 else "RGB")
+            return flat(ImageOps.exif_transpose(held), "L" if channels == 1 else "RGB")
         except _DAMAGE as error:
             raise DataError(f"the picture cannot be read: {error}") from None
-        return form.pixels(picture)
     if isinstance(held, np.ndarray):
         held = np.ascontiguousarray(held[..., 0] if held.ndim == 3 and held.shape[2] == 1 else held)
         if held.dtype != np.uint8 or held.ndim not in (2, 3) or not held.size:
             raise DataError(
                 f"an array of pixels is uint8 [H, W] or [H, W, C], not {held.dtype} {held.shape}"
             )
-    return form.pixels(decode(held, form.channels))
+    return decode(held, channels)

@@ -39,6 +39,7 @@ class Augmentation(Section):
         "1 = the whole",
     )
     flip: Probability = Field(0.0, description="how probably left and right change places")
+    upend: Probability = Field(0.0, description="how probably top and bottom change places")
     randaugment: RandAugment = Field(
         default_factory=RandAugment, description="random operations (Cubuk et al., 2019)"
     )

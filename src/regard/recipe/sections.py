@@ -42,7 +42,7 @@ class Split(Open):
     file: str | None = Field(
         None,
         description="one .tsv, .csv, .jsonl or .parquet file instead; of pictures also a folder, "
-        ".zip or .tar that holds a folder for each class",
+        ".zip or .tar that holds a folder for each class, or Pascal VOC's, and COCO's .json",
     )
     fields: dict[str, str | int] | None = Field(
         None,

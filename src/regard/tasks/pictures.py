@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,9 @@ from regard.recipe import Recipe
 from regard.recipe.augmentation import Augmentation as Section
 from regard.tasks.task import Examples, Report, Splits, Task
 from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Picture = Any
 """A path, a Pillow picture, an array [H, W] or [H, W, C] of uint8, or a `Stored` one."""
@@ -230,7 +233,11 @@ class PictureTask(Task):
         return {f"augmentation.{key}": held for key, held in self._learned.items()}
 
     def pixels(self, picture: Picture) -> npt.NDArray[np.uint8]:
-        """A picture as the model sees it, [C, H, W].
+        """A picture as the model sees it, [C, H, W]; see `decoded`."""
+        return self.form.pixels(self.decoded(picture))
+
+    def decoded(self, picture: Picture) -> Image:
+        """A picture whole, grey or of three colors as the model reads it.
 
         Raises:
             DataError: it is broken.
@@ -243,13 +250,17 @@ class PictureTask(Task):
             else:
                 stored = isinstance(picture, Stored)
                 held = picture.source.read(picture.name) if stored else picture
-            return opened(held, self.form)
+            return opened(held, self.form.channels)
         except DataError as error:
             raise DataError(error.what, where=error.where or where, hint=error.hint) from None
 
     def numbers(self, pictures: Sequence[Picture]) -> Tensor:
         """Pictures as the model gets them, [B, C, H, W]."""
-        pixels = np.stack([self.pixels(one) for one in pictures])
+        return self.normalized([self.decoded(one) for one in pictures])
+
+    def normalized(self, pictures: Sequence[Image]) -> Tensor:
+        """The same of decoded ones."""
+        pixels = np.stack([self.form.pixels(one) for one in pictures])
         return torch.from_numpy(self.augmentation.normalized(pixels))
 
     def batched(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ from regard.cli.new.dialogue import dialogue
 from regard.cli.new.image_classification import image_classification
 from regard.cli.new.language_modeling import language_modeling
 from regard.cli.new.masked_language_modeling import masked_language_modeling
+from regard.cli.new.object_detection import object_detection
 from regard.cli.new.question_answering import question_answering
 from regard.cli.new.tagging import tagging
 from regard.cli.new.translation import translation
@@ -32,5 +33,6 @@ for command in (
     tagging,
     question_answering,
     image_classification,
+    object_detection,
 ):
     app.command()(command)

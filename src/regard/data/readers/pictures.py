@@ -128,7 +128,19 @@ class PictureSource(ABC):
                 yield name, path.parent.name
 
 
-class Folder(PictureSource):
+class Files(PictureSource):
+    """Many files, those of each class in a folder of its name."""
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Of all files."""
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Of the pictures, with the folders that hold them."""
+        return self._labeled(self.names())
+
+
+class Folder(Files):
     """A folder that holds a folder of pictures for each class."""
 
     def __init__(self, path: Path) -> None:
@@ -136,9 +148,9 @@ class Folder(PictureSource):
         found = (one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
         self._names = sorted(found)
 
-    def named(self) -> Iterator[tuple[str, str]]:
+    def names(self) -> Iterator[str]:
         """By name."""
-        return self._labeled(iter(self._names))
+        return iter(self._names)
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""
@@ -149,16 +161,16 @@ class Folder(PictureSource):
         return str(self.path / name)
 
 
-class Zip(PictureSource):
+class Zip(Files):
     """A zip archive of such folders."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._archive: zipfile.ZipFile | None = None
 
-    def named(self) -> Iterator[tuple[str, str]]:
+    def names(self) -> Iterator[str]:
         """As they stand in the archive."""
-        return self._labeled(i.filename for i in self._opened().infolist() if not i.is_dir())
+        return (one.filename for one in self._opened().infolist() if not one.is_dir())
 
     def read(self, name: str) -> bytes:
         """The member's bytes."""
@@ -174,19 +186,19 @@ class Zip(PictureSource):
         return self._archive
 
 
-class Tar(PictureSource):
+class Tar(Files):
     """A tar archive of such folders, packed or not; nothing is ever unpacked to disk."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._archive: tarfile.TarFile | None = None
 
-    def named(self) -> Iterator[tuple[str, str]]:
+    def names(self) -> Iterator[str]:
         """As they stand in the archive."""
         archive = self._opened()
         with _damage(str(self.path)):
             members = archive.getmembers()
-        return self._labeled(one.name.removeprefix("./") for one in members if one.isfile())
+        return (one.name.removeprefix("./") for one in members if one.isfile())
 
     def read(self, name: str) -> bytes:
         """The member's bytes."""
@@ -306,14 +318,9 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
             where=str(path),
             hint="leave fields out: the label is the name of the folder that holds a picture",
         )
-    if path.is_dir():
-        return Folder(path)
+    if not is_table(path) and (found := files_of(path)) is not None:
+        return found
     path = check_file(path)
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        return Zip(path)
-    if name.endswith(TARS):
-        return Tar(path)
     if not is_table(path):
         raise DataError(
             "the kind of these pictures cannot be told from the name",
@@ -325,6 +332,20 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
     fields = fields or {name: name for name in PictureSource.columns}
     check_keys(fields, PictureSource.columns, missing=True)
     return PictureTable(path, {name: fields[name] for name in PictureSource.columns})
+
+
+def files_of(path: Path) -> Files | None:
+    """A folder or archive; None where it is neither.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if path.is_dir():
+        return Folder(path)
+    name = check_file(path).name.lower()
+    if name.endswith(".zip"):
+        return Zip(path)
+    return Tar(path) if name.endswith(TARS) else None
 
 
 def read_idx(path: Path) -> Pixels:
