@@ -15,6 +15,7 @@ from torch import nn
 from regard import registry
 from regard.errors import CheckpointError, RecipeError
 from regard.nn.adapters import add_adapters, merge_adapters
+from regard.nn.positions import Grid
 from regard.recipe import Recipe
 from regard.recipe.transfer import AdapterSpec
 from regard.run import Run
@@ -158,7 +159,9 @@ def start_weights(
     theirs, _, words = plain_model(run)
     weights, own = dict(theirs.named_parameters()), dict(model.named_parameters())
     taken = {key for key in own if key in weights}
+    refitted = _refit(model, theirs)
     differ = [key for key in own if key in taken and weights[key].shape != own[key].shape]
+    differ = [key for key in differ if key not in refitted]
     new_head |= _head_kind(model) != _head_kind(theirs)
     if new_head or any(key.startswith(HEAD) for key in differ):
         taken = {key for key in taken if not key.startswith(HEAD)}
@@ -172,7 +175,7 @@ def start_weights(
     if not taken:
         raise RecipeError("no tensor of that run fits this model", where="model.start_from")
     with torch.no_grad():
-        for key in taken:
+        for key in taken - refitted:
             own[key].copy_(weights[key])
     new, unused = sorted(own.keys() - taken), sorted(weights.keys() - taken)
     lines = [
@@ -181,7 +184,24 @@ def start_weights(
         f"not used of that run: {', '.join(unused) or 'none'}",
         "new too: optimizer, schedule, step counter, order of the data",
     ]
+    if refitted:
+        lines.insert(1, f"interpolated to another grid: {', '.join(sorted(refitted))}")
     return lines, taken
+
+
+def _refit(model: nn.Module, theirs: nn.Module) -> set[str]:
+    """Bring learned positions to this model's grid, where it is another; names of their tables."""
+    others, found = dict(theirs.named_modules()), set[str]()
+    for path, grid in model.named_modules():
+        other = others.get(path)
+        if not isinstance(grid, Grid) or not isinstance(other, Grid) or grid.grid == other.grid:
+            continue
+        names = dict(grid.named_parameters()).keys() & dict(other.named_parameters()).keys()
+        pairs = [(grid.get_parameter(name), other.get_parameter(name)) for name in names]
+        if all(a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-1] for a, b in pairs):
+            grid.take(other)
+            found |= {f"{path}.{name}" for name in names}
+    return found
 
 
 def _head_kind(model: nn.Module) -> Any:

@@ -104,3 +104,21 @@ def test_narrow_floats(dtype):
     made = narrow.add(torch.zeros(1, 13, 8, dtype=dtype), narrow.places(size, CPU), 0)[0]
     assert made.dtype == dtype
     torch.testing.assert_close(made.double(), truth, rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("every_layer", [False, True])
+def test_a_grid_takes_another_ones_tables(every_layer):
+    small = scheme(3, 4, every_layer=every_layer)
+    large = scheme(6, 5, before=1, after=4, every_layer=every_layer)
+    own = [one.clone() for one in large.parameters()]
+    large.take(small)
+    for layer in range(3 if every_layer else 1):
+        made = vectors(large, large.grid, layer)
+        wanted = vectors(small, GridSize((6, 5), 1, 2), layer)
+        torch.testing.assert_close(made[:33], wanted)  # a class token, 30 patches, 2 more
+        kept = own[0] if layer == 0 else own[1][layer - 1]
+        assert torch.equal(made[33:], kept[33:])
+    none = scheme(3, 4, before=0, after=0)
+    none.take(small)
+    assert torch.equal(none.weight, small.weight[1:-2])

@@ -83,6 +83,26 @@ class Grid(PositionScheme):
         )  # [B or 1 * T, d_model]
         return states + mixed.view(*rows.shape[:2], -1)
 
+    @torch.no_grad()
+    def take(self, other: Grid) -> None:
+        """The tables of another grid, interpolated to this one; what only this one has stays.
+
+        So a model is fine-tuned on larger pictures (Dosovitskiy et al., 2020, section 3.2).
+        """
+        before = min(self.grid.before, other.grid.before)
+        after = min(self.grid.after, other.grid.after)
+        size = GridSize(self.grid.shape, before, after)
+        empty = other.weight.new_zeros(1, size.tokens, other.weight.shape[1])
+        places = other.places(size, other.weight.device)
+        last = size.tokens - after
+        tables = [self.weight, *(() if self.further is None else self.further)]
+        for layer, table in enumerate(tables if other.further is not None else tables[:1]):
+            made = other.add(empty, places, layer)[0]  # [tokens of size, d_model]
+            end = len(table) - self.grid.after
+            table[:before] = made[:before]
+            table[self.grid.before : end] = made[before:last]
+            table[end : end + after] = made[last:]
+
     def _near(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The rows around each position, and their weights in the mixture.
 
