@@ -212,6 +212,7 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["augmentation.flip=2"], "augmentation.flip"),
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
+        (["model.num_frames=2"], "this model reads clips"),
         (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),

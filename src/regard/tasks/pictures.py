@@ -182,8 +182,19 @@ class PictureTask(Task):
 
     @property
     def form(self) -> Form:
-        """What the model reads."""
+        """What the model reads.
+
+        Raises:
+            RecipeError: it reads no pictures.
+        """
         config, given = self._config, self.recipe.augmentation or Section()
+        if not hasattr(config, "image_size") or config.num_frames is not None:
+            what = "clips" if hasattr(config, "image_size") else "no pictures"
+            raise RecipeError(
+                f"this model reads {what}, and {self.name} is for pictures",
+                where=self.recipe.place("model"),
+                hint='model.family = "vit", without num_frames',
+            )
         if config.channels not in (1, 3):
             raise RecipeError(
                 f"is {config.channels}: a picture has 1 (grey) or 3 (red, green, blue)",
