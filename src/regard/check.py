@@ -184,7 +184,7 @@ def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor
         raise RegardError("the loss of the worst batch is not finite before the first step")
     whole.backward()
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.grad is None:
+        if parameter.requires_grad and parameter.numel() and parameter.grad is None:
             raise RegardError("the parameter gets no gradient", where=name)
     model.zero_grad()
     return float(means["loss"].detach())

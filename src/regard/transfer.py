@@ -148,6 +148,7 @@ def start_weights(
     """Fill a new model with a run's weights, adapters merged into them.
 
     A head of another kind, for other classes, or that is to be new, keeps its random weights.
+    Positions on a grid are interpolated where the model's is of another size.
 
     Returns:
         What came from there and what is new, in words; the names of what came.
@@ -158,10 +159,9 @@ def start_weights(
     """
     theirs, _, words = plain_model(run)
     weights, own = dict(theirs.named_parameters()), dict(model.named_parameters())
+    weights |= (resized := _interpolated(model, theirs))
     taken = {key for key in own if key in weights}
-    refitted = _refit(model, theirs)
     differ = [key for key in own if key in taken and weights[key].shape != own[key].shape]
-    differ = [key for key in differ if key not in refitted]
     new_head |= _head_kind(model) != _head_kind(theirs)
     if new_head or any(key.startswith(HEAD) for key in differ):
         taken = {key for key in taken if not key.startswith(HEAD)}
@@ -175,33 +175,28 @@ def start_weights(
     if not taken:
         raise RecipeError("no tensor of that run fits this model", where="model.start_from")
     with torch.no_grad():
-        for key in taken - refitted:
+        for key in taken:
             own[key].copy_(weights[key])
     new, unused = sorted(own.keys() - taken), sorted(weights.keys() - taken)
     lines = [
         f"weights: {len(taken)} tensors from {run} ({words})",
+        *([f"interpolated: {', '.join(sorted(resized))}"] if resized else []),
         f"new, drawn at random: {', '.join(new) or 'none'}",
         f"not used of that run: {', '.join(unused) or 'none'}",
         "new too: optimizer, schedule, step counter, order of the data",
     ]
-    if refitted:
-        lines.insert(1, f"interpolated to another grid: {', '.join(sorted(refitted))}")
     return lines, taken
 
 
-def _refit(model: nn.Module, theirs: nn.Module) -> set[str]:
-    """Bring learned positions to this model's grid, where it is another; names of their tables."""
-    others, found = dict(theirs.named_modules()), set[str]()
-    for path, grid in model.named_modules():
-        other = others.get(path)
-        if not isinstance(grid, Grid) or not isinstance(other, Grid) or grid.grid == other.grid:
-            continue
-        names = dict(grid.named_parameters()).keys() & dict(other.named_parameters()).keys()
-        pairs = [(grid.get_parameter(name), other.get_parameter(name)) for name in names]
-        if all(a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-1] for a, b in pairs):
-            grid.take(other)
-            found |= {f"{path}.{name}" for name in names}
-    return found
+def _interpolated(model: nn.Module, theirs: nn.Module) -> dict[str, Any]:
+    """Tables of positions on grids of another size, brought to the model's."""
+    other, made = dict(theirs.named_modules()), dict[str, Any]()
+    for name, module in model.named_modules():
+        there = other.get(name)
+        if isinstance(module, Grid) and isinstance(there, Grid) and module.grid != there.grid:
+            found = module.interpolated(there)
+            made |= {f"{name}.{key}": table for key, table in found.items()}
+    return made
 
 
 def _head_kind(model: nn.Module) -> Any:

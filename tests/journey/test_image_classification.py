@@ -201,7 +201,7 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
     larger = ["model.image_size=24", f"model.start_from={run}"]
     done = call("train", "bars.toml", *FEW, *larger, "--run", "larger")
     assert done.returncode == 0, done.stderr
-    assert "interpolated to another grid: encoder.positions.weight" in done.stderr
+    assert "interpolated: encoder.positions.weight" in done.stderr
     assert "new, drawn at random: none" in done.stderr
 
 

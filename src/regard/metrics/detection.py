@@ -53,8 +53,8 @@ class BoxScores:
 
     def measure(self, kind: str) -> Measure:
         """The score of some of the pictures, by their numbers."""
-        held = self._evaluated
-        cells, count = held.evalImgs, len(self.right)
+        held, cells = self._evaluated
+        count = len(self.right)
 
         def over(rows: Ints) -> float:
             held.params.imgIds = held._paramsEval.imgIds = list(range(len(rows)))
@@ -71,7 +71,8 @@ class BoxScores:
         return over
 
     @cached_property
-    def _evaluated(self) -> Any:
+    def _evaluated(self) -> tuple[Any, list[Any]]:
+        """The library's evaluation, and what it found: by class, then by picture."""
         coco, evaluation = _library()
         classes = sorted({box[1] for row in (*self.right, *self.found) for box in row}) or [0]
         truth = coco()
@@ -88,7 +89,7 @@ class BoxScores:
             held = evaluation(truth, made, "bbox")
             held.params.areaRng, held.params.areaRngLbl = [[0, 1e10]], ["all"]
             held.evaluate()
-        return held
+        return held, held.evalImgs
 
 
 def compare_boxes(ours: BoxScores, theirs: BoxScores) -> list[Comparison]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from regard.errors import InputError
+
 if TYPE_CHECKING:
     from regard.tasks.object_detection import ObjectDetection
     from regard.tasks.pictures import Picture
@@ -100,6 +102,16 @@ class Detector:
         return found if many else found[0]
 
     predict = detect
+
+    def look_inputs(self, picture: Picture, target: str | None = None) -> dict[str, Any]:
+        """A picture as the model reads it, for `regard.look.look`.
+
+        Raises:
+            InputError: a target is given.
+        """
+        if target is not None:
+            raise InputError("boxes are no single answer: leave the target out")
+        return self._task.look_inputs(picture, next(self.model.parameters()).device)
 
 
 def boxes_from(

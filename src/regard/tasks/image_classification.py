@@ -15,24 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regard.data.codecs import Codec, CodecError, Labels, Target
+from regard.data.codecs import Labels, Target
 from regard.data.picture_batches import PictureBatches
-from regard.data.readers.pictures import LABEL
-from regard.errors import DataError
 from regard.metrics import Comparison
 from regard.metrics.classification import compare_all, ranked_scorers, score_all
 from regard.nn.modes import evaluating
 from regard.recipe import Recipe
-from regard.tasks.labels import Labeled
 from regard.tasks.picture_classifier import PictureClassifier
-from regard.tasks.pictures import Picture, PictureTask
+from regard.tasks.pictures import LabeledPictures, Picture
 from regard.tasks.task import Evaluation, Examples, Sample
 
 RANKS = 5
 """Classes that an answer names when it is scored, the likeliest first."""
 
 
-class ImageClassification(Labeled, PictureTask):
+class ImageClassification(LabeledPictures):
     """The task under one recipe; see `regard.tasks.task.Task`."""
 
     name: ClassVar[str] = "image-classification"
@@ -47,15 +44,6 @@ class ImageClassification(Labeled, PictureTask):
 
     # Data
 
-    @property
-    def label_column(self) -> str:
-        """Of classes."""
-        return LABEL
-
-    def codecs(self) -> dict[str, Codec]:
-        """The labels."""
-        return {LABEL: self.target}
-
     def collate(self) -> PictureBatches:
         """Pictures with their labels."""
         return PictureBatches(self.form, self.augmentation, self.tokens, self.target)
@@ -63,20 +51,6 @@ class ImageClassification(Labeled, PictureTask):
     def model_settings(self) -> dict[str, Any]:
         """The head that the labels need."""
         return {"head": {"kind": "classification", "num_classes": len(self.labels) or 2}}
-
-    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
-        """Pictures and labels of a split, or of ``data``.
-
-        Raises:
-            DataError: a label is not known.
-        """
-        found = self.examples(self.of_split(split) if data is None else self.source(data))
-        try:
-            self.target.encode_batch(found.references)
-        except CodecError as error:
-            where = found.origins[error.number]
-            raise DataError(error.what, where=where, hint=error.hint) from None
-        return found
 
     # Use
 

@@ -15,25 +15,23 @@ import torch
 from torch import nn
 
 from regard.data.boxes import BoxBatches, Boxes
-from regard.data.codecs import Codec, CodecError
 from regard.data.readers.boxes import KEYS, boxes_of, open_boxes
-from regard.data.readers.pictures import LABEL, PictureSource
-from regard.errors import DataError, RecipeError
+from regard.data.readers.pictures import PictureSource
+from regard.errors import RecipeError
 from regard.metrics import Comparison
 from regard.metrics.detection import KINDS, BoxScores, Marked, compare_boxes
 from regard.nn.boxes import corners
 from regard.nn.modes import evaluating
 from regard.recipe import Recipe
 from regard.tasks.detector import Box, Detector, boxes_from
-from regard.tasks.labels import Labeled
-from regard.tasks.pictures import Picture, PictureTask
+from regard.tasks.pictures import LabeledPictures, Picture
 from regard.tasks.task import Evaluation, Examples, Sample
 
 CARRIED = ("mean", "std", "fit", "smallest", "flip", "upend")
 """Of the recipe's augmentation, what boxes are carried through."""
 
 
-class ObjectDetection(Labeled, PictureTask):
+class ObjectDetection(LabeledPictures):
     """The task under one recipe; see `regard.tasks.task.Task`."""
 
     name: ClassVar[str] = "object-detection"
@@ -49,18 +47,9 @@ class ObjectDetection(Labeled, PictureTask):
 
     # Data
 
-    @property
-    def label_column(self) -> str:
-        """Of lines with boxes."""
-        return LABEL
-
     def source(self, data: Mapping[str, Any]) -> PictureSource:
         """The pictures that data in the recipe's words describe, with their boxes."""
         return open_boxes(data)
-
-    def codecs(self) -> dict[str, Codec]:
-        """The boxes."""
-        return {LABEL: self.target}
 
     def collate(self) -> BoxBatches:
         """Pictures with their boxes.
@@ -86,20 +75,6 @@ class ObjectDetection(Labeled, PictureTask):
     def model_settings(self) -> dict[str, Any]:
         """The head that the labels need."""
         return {"head": {"kind": "boxes", "num_classes": len(self.labels) or 1}}
-
-    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
-        """Pictures and the lines of their boxes, of a split or of ``data``.
-
-        Raises:
-            DataError: a label is not known.
-        """
-        found = self.examples(self.of_split(split) if data is None else self.source(data))
-        try:
-            self.target.encode_batch(found.references)
-        except CodecError as error:
-            where = found.origins[error.number]
-            raise DataError(error.what, where=where, hint=error.hint) from None
-        return found
 
     def _check_count(self, count: int) -> None:
         if count < 1:

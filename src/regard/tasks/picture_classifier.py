@@ -70,9 +70,8 @@ class PictureClassifier:
             target: the class whose loss is watched; None = the answer's.
 
         Returns:
-            ``inputs`` of the model [1, C, H, W], ``tokens``, ``labels`` [1], ``target``, and
-            ``pixels`` [H, W, C] with ``grid``, its rows and columns of patches, and ``before``,
-            the tokens before them.
+            what `regard.tasks.pictures.PictureTask.look_inputs` does, ``labels`` [1] and
+            ``target``.
 
         Raises:
             InputError: there is no such class.
@@ -82,19 +81,6 @@ class PictureClassifier:
             raise InputError(
                 f"there is no class {wanted!r}", hint=f"known: {', '.join(self.labels)}"
             )
-        task, device = self._task, next(self.model.parameters()).device
-        config = task.recipe.model_config_for(task.model_settings())
-        rows, columns = config.grid
-        patches = [
-            f"{row}·{column}" for row in range(1, rows + 1) for column in range(1, columns + 1)
-        ]
-        tokens = ["[CLS]", *patches] if config.pooling == "class" else patches
-        return {
-            "inputs": {"pixels": task.numbers([picture]).to(device)},
-            "tokens": {"encoder": tokens},
-            "labels": torch.tensor([self.labels.index(wanted)], device=device),
-            "target": wanted,
-            "pixels": task.pixels(picture).transpose(1, 2, 0),
-            "grid": (rows, columns),
-            "before": len(tokens) - len(patches),
-        }
+        device = next(self.model.parameters()).device
+        labels = torch.tensor([self.labels.index(wanted)], device=device)
+        return {**self._task.look_inputs(picture, device), "labels": labels, "target": wanted}

@@ -6,7 +6,6 @@ A task says how its pictures have answers; see `PictureTask`.
 from __future__ import annotations
 
 import itertools
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from torch import Tensor
 from regard.data import BatchSettings, BatchSource, PreparedData, PrepareSettings, prepare
 from regard.data.augment import Augmentation, RandAugmentSettings
 from regard.data.batching import Collate
-from regard.data.codecs import Codec
+from regard.data.codecs import Codec, CodecError
 from regard.data.picture_batches import statistics_of
 from regard.data.pictures import Form, Names, Pictures, opened
 from regard.data.prepared import NAME
@@ -29,6 +28,7 @@ from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, open_pic
 from regard.errors import DataError, InputError, RecipeError
 from regard.recipe import Recipe
 from regard.recipe.augmentation import Augmentation as Section
+from regard.tasks.labels import Labeled
 from regard.tasks.task import Examples, Report, Splits, Task
 from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of, shuffled
 
@@ -196,9 +196,7 @@ class PictureTask(Task):
     @property
     def tokens(self) -> int:
         """That the model makes of a picture, as batches count them."""
-        config = self._config
-        patches: int = math.prod(config.grid)
-        return patches + int(config.pooling == "class") + int(config.detections)
+        return int(self._config.tokens)
 
     @property
     def augmentation(self) -> Augmentation:
@@ -293,11 +291,59 @@ class PictureTask(Task):
             return False
         return True
 
+    def look_inputs(self, picture: Picture, device: torch.device) -> dict[str, Any]:
+        """What a picture is to a model, for `regard.look.look`.
+
+        Returns:
+            ``inputs`` of the model [1, C, H, W], ``tokens``, and ``pixels`` [H, W, C] with
+            ``grid``, its rows and columns of patches, and ``before``, the tokens before them.
+        """
+        config = self._config
+        rows, columns = config.grid
+        first = ["[CLS]"] if config.pooling == "class" else []
+        places = itertools.product(range(1, rows + 1), range(1, columns + 1))
+        patches = [f"{row}·{column}" for row, column in places]
+        last = [f"[DET {number}]" for number in range(1, config.detections + 1)]
+        return {
+            "inputs": {"pixels": self.numbers([picture]).to(device)},
+            "tokens": {"encoder": [*first, *patches, *last]},
+            "pixels": self.pixels(picture).transpose(1, 2, 0),
+            "grid": (rows, columns),
+            "before": len(first),
+        }
+
     # Model
 
     def objective(self) -> Any:
         """The recipe's loss."""
         return objective_of(self.recipe)
+
+
+class LabeledPictures(Labeled, PictureTask):
+    """A task on pictures whose answers have names."""
+
+    @property
+    def label_column(self) -> str:
+        """Of what is right."""
+        return LABEL
+
+    def codecs(self) -> dict[str, Codec]:
+        """What is right."""
+        return {LABEL: self.target}
+
+    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
+        """Pictures and what is right of a split, or of ``data``.
+
+        Raises:
+            DataError: a label is not known.
+        """
+        found = self.examples(self.of_split(split) if data is None else self.source(data))
+        try:
+            self.target.encode_batch(found.references)
+        except CodecError as error:
+            where = found.origins[error.number]
+            raise DataError(error.what, where=where, hint=error.hint) from None
+        return found
 
 
 def _file(path: Path) -> bytes:

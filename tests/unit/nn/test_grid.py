@@ -108,17 +108,19 @@ def test_narrow_floats(dtype):
 
 @torch.no_grad()
 @pytest.mark.parametrize("every_layer", [False, True])
-def test_a_grid_takes_another_ones_tables(every_layer):
-    small = scheme(3, 4, every_layer=every_layer)
-    large = scheme(6, 5, before=1, after=4, every_layer=every_layer)
-    own = [one.clone() for one in large.parameters()]
-    large.take(small)
+def test_tables_of_another_size_are_interpolated(every_layer):
+    theirs = scheme(3, 4, before=1, after=1, every_layer=True)
+    size = SchemeSize(8, 4, 2, 99, 3, GridSize((6, 5), 1, 4))
+    own = Grid(size, GridOptions(every_layer=every_layer)).double()
+    drawn = {name: table.clone() for name, table in own.named_parameters()}
+    made = own.interpolated(theirs)
+    assert made.keys() == drawn.keys()
     for layer in range(3 if every_layer else 1):
-        made = vectors(large, large.grid, layer)
-        wanted = vectors(small, GridSize((6, 5), 1, 2), layer)
-        torch.testing.assert_close(made[:33], wanted)  # a class token, 30 patches, 2 more
-        kept = own[0] if layer == 0 else own[1][layer - 1]
-        assert torch.equal(made[33:], kept[33:])
-    none = scheme(3, 4, before=0, after=0)
-    none.take(small)
-    assert torch.equal(none.weight, small.weight[1:-2])
+        table, before = (
+            found["weight"] if layer == 0 else found["further"][layer - 1]
+            for found in (made, drawn)
+        )
+        truth = vectors(theirs, GridSize((6, 5), 1, 1), layer)
+        torch.testing.assert_close(table[:32], truth)  # class token, patches, one detection token
+        assert torch.equal(table[32:], before[32:])
+    assert own.interpolated(scheme(2, 3, 4)) == {}

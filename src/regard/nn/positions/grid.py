@@ -84,24 +84,33 @@ class Grid(PositionScheme):
         return states + mixed.view(*rows.shape[:2], -1)
 
     @torch.no_grad()
-    def take(self, other: Grid) -> None:
-        """The tables of another grid, interpolated to this one; what only this one has stays.
+    def interpolated(self, theirs: Grid) -> dict[str, Tensor]:
+        """These tables out of another grid's, by parameter; what that lacks stays as it is here.
 
-        So a model is fine-tuned on larger pictures (Dosovitskiy et al., 2020, section 3.2).
+        Nothing where the two have other widths or axes.
         """
-        before = min(self.grid.before, other.grid.before)
-        after = min(self.grid.after, other.grid.after)
-        size = GridSize(self.grid.shape, before, after)
-        empty = other.weight.new_zeros(1, size.tokens, other.weight.shape[1])
-        places = other.places(size, other.weight.device)
-        last = size.tokens - after
-        tables = [self.weight, *(() if self.further is None else self.further)]
-        for layer, table in enumerate(tables if other.further is not None else tables[:1]):
-            made = other.add(empty, places, layer)[0]  # [tokens of size, d_model]
-            end = len(table) - self.grid.after
-            table[:before] = made[:before]
-            table[self.grid.before : end] = made[before:last]
-            table[end : end + after] = made[last:]
+        own, grid = self.grid, theirs.grid
+        if self.weight.shape[1] != theirs.weight.shape[1] or len(own.shape) != len(grid.shape):
+            return {}
+        size = GridSize(own.shape, grid.before, grid.after)
+        places = theirs.places(size, theirs.weight.device)
+        nothing = theirs.weight.new_zeros(1, size.tokens, theirs.weight.shape[1])
+        before, after = min(own.before, grid.before), min(own.after, grid.after)
+        patches = own.tokens - own.before - own.after
+        made = {name: table.detach().clone() for name, table in self.named_parameters()}
+        tables = [made["weight"]]
+        if self.further is not None and theirs.further is not None:
+            tables += made["further"][: len(theirs.further)]
+        else:
+            made.pop("further", None)
+        for layer, table in enumerate(tables):
+            found = theirs.add(nothing, places, layer)[0]  # [tokens of size, d_model]
+            inside = found[grid.before : grid.before + patches]
+            table[:before] = found[:before]
+            table[own.before : own.before + patches] = inside
+            last = own.before + patches
+            table[last : last + after] = found[grid.before + patches :][:after]
+        return made
 
     def _near(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """The rows around each position, and their weights in the mixture.
