@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ._made import bits, metrics
 from ._pictures import SIZES, archives, folders, packed, recipe
 
 Image = pytest.importorskip("PIL.Image")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 FEW = [
     "training.max_steps=9",
@@ -267,3 +269,24 @@ def test_new_for_tables_and_odd_sizes(call, folder):
     assert done.returncode == 0, done.stderr
     done = call("new", "image-classification", "--train", "no", "--valid", "no", "-o", "no.toml")
     assert done.returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="the pictures are not here: ../shared/data")
+def test_the_published_data(call):
+    """All of MNIST, and half of CIFAR-10 with the mean and deviation that its notes state."""
+    mnist = [
+        f"data.{split}.{side}={SHARED}/img_mnist/{name}-{what}-ubyte.gz"
+        for split, name in (("train", "train"), ("valid", "t10k"))
+        for side, what in (("source", "images-idx3"), ("target", "labels-idx1"))
+    ]
+    done = call("check", "mnist", *mnist, "training.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "60,000 pictures to train on" in done.stdout
+    assert "10,000 pictures to validate with" in done.stdout
+    folder = SHARED / "img_cifar10_jpeg"
+    cifar = [f"data.train.file={folder}/train.zip", f"data.valid.file={folder}/test.zip"]
+    done = call("check", "cifar10", *cifar, "training.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "25,000 pictures to train on" in done.stdout
+    assert "mean 0.492 0.482 0.446, deviation 0.246 0.244 0.261" in done.stdout
