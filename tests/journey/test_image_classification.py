@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from ._made import bits, metrics
 from ._pictures import SIZES, archives, folders, packed, recipe
 
 Image = pytest.importorskip("PIL.Image")
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 FEW = [
     "training.max_steps=9",
@@ -180,7 +182,8 @@ def test_look(call, run, tmp_path):
     for n, words in enumerate([[], ["--target", "lies"], ["--rollout"]]):
         done = call("look", run, path, *words, "-o", f"look{n}.png")
         assert done.returncode == 0, done.stderr
-        assert Image.open(tmp_path / f"look{n}.png").size > (500, 500)
+        with Image.open(tmp_path / f"look{n}.png") as drawn:
+            assert drawn.width > 500
     done = call("look", run, path, "-o", "page.html")
     assert done.returncode == 0, done.stderr
     assert "[CLS]" in (tmp_path / "page.html").read_text()
@@ -196,6 +199,14 @@ def test_another_run_goes_on_from_its_weights(call, folder, run):
     assert first.augmentation.mean == second.augmentation.mean
 
 
+def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
+    larger = ["model.image_size=24", f"model.start_from={run}"]
+    done = call("train", "bars.toml", *FEW, *larger, "--run", "larger")
+    assert done.returncode == 0, done.stderr
+    assert "interpolated: encoder.positions.weight" in done.stderr
+    assert "new, drawn at random: none" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -203,6 +214,7 @@ def test_another_run_goes_on_from_its_weights(call, folder, run):
         (["augmentation.flip=2"], "augmentation.flip"),
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
+        (["model.num_frames=2"], "this model reads clips"),
         (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),
@@ -257,3 +269,24 @@ def test_new_for_tables_and_odd_sizes(call, folder):
     assert done.returncode == 0, done.stderr
     done = call("new", "image-classification", "--train", "no", "--valid", "no", "-o", "no.toml")
     assert done.returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="the pictures are not here: ../shared/data")
+def test_the_published_data(call):
+    """All of MNIST, and half of CIFAR-10 with the mean and deviation that its notes state."""
+    mnist = [
+        f"data.{split}.{side}={SHARED}/img_mnist/{name}-{what}-ubyte.gz"
+        for split, name in (("train", "train"), ("valid", "t10k"))
+        for side, what in (("source", "images-idx3"), ("target", "labels-idx1"))
+    ]
+    done = call("check", "mnist", *mnist, "training.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "60,000 pictures to train on" in done.stdout
+    assert "10,000 pictures to validate with" in done.stdout
+    folder = SHARED / "img_cifar10_jpeg"
+    cifar = [f"data.train.file={folder}/train.zip", f"data.valid.file={folder}/test.zip"]
+    done = call("check", "cifar10", *cifar, "training.threads=1")
+    assert done.returncode == 0, done.stderr
+    assert "25,000 pictures to train on" in done.stdout
+    assert "mean 0.492 0.482 0.446, deviation 0.246 0.244 0.261" in done.stdout

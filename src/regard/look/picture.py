@@ -164,12 +164,9 @@ def look(
         if rollout:
             result = rolled(result)
         answer = str(found.get("target", target) or "")
-        read = " | ".join(text) if isinstance(text, tuple) else str(text)
-        own, shown = target is None, None
-        if "pixels" in found:
-            read = Path(read).name if isinstance(text, str | Path) else "a picture"
-            shown = Shown(found["pixels"], found["grid"], found["before"])
-        return Picture(result, read, answer, own=own, positions=drawn, shown=shown)
+        shown = _shown(found)
+        read = _said(text, shown is not None)
+        return Picture(result, read, answer, own=target is None, positions=drawn, shown=shown)
     if inputs is None or tokens is None:
         if not positions:
             raise InputError("a module needs inputs, and tokens to name them by")
@@ -180,6 +177,20 @@ def look(
         result = rolled(result)
     words = [" ".join(stack) for stack in tokens.values()]
     return Picture(result, words[0], words[1] if len(words) > 1 else "", positions=drawn)
+
+
+def _shown(found: Mapping[str, Any]) -> Shown | None:
+    """The picture that was read, if it was one."""
+    if "pixels" not in found:
+        return None
+    return Shown(found["pixels"], found["grid"], found["before"])
+
+
+def _said(example: Any, picture: bool) -> str:
+    """What was read, in words."""
+    if picture:
+        return Path(example).name if isinstance(example, str | Path) else "a picture"
+    return " | ".join(example) if isinstance(example, tuple) else str(example)
 
 
 _positions = positions

@@ -228,7 +228,9 @@ class Training(Section):
         0, description="stop after so many evaluations without a better score; 0 = never"
     )
     workers: Count = Field(
-        0, description="micro-batches that a thread makes ahead; changes no result"
+        0,
+        description="micro-batches that are made ahead, by a thread, or of pictures by as many; "
+        "changes no result",
     )
     optimizer: Optimizer = Field(default_factory=Optimizer, description="how a step is made")
     schedule: Schedule = Field(default_factory=Schedule, description="the learning rate")

@@ -30,7 +30,7 @@ from regard.recipe import Recipe
 from regard.recipe.augmentation import Augmentation as Section
 from regard.tasks.labels import Labeled
 from regard.tasks.task import Examples, Report, Splits, Task
-from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of
+from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of, shuffled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -108,7 +108,9 @@ class PictureTask(Task):
         notes += [line for one in data.values() for line in left_out(one)]
         watched = self.in_order(data["valid"]) if "valid" in data else None
         digests = {name: one.digest() for name, one in data.items()}
-        return Splits(self.shuffled(data["train"]), watched, tuple(notes), digests)
+        threads = max(self.recipe.training.workers, 1)  # decoding large pictures takes time
+        batches = shuffled(self.recipe, data["train"], self.collate(), threads=threads)
+        return Splits(batches, watched, tuple(notes), digests)
 
     def _statistics(self, train: PreparedData) -> dict[str, list[float]]:
         """Mean and deviation: of the run that weights come from, or of the training data."""
@@ -140,18 +142,6 @@ class PictureTask(Task):
             settings=PrepareSettings(None, "keep"),
         )
 
-    def shuffled(self, data: PreparedData) -> BatchSource:
-        """Batches to train on, of the recipe's size."""
-        training = self.recipe.training
-        settings = BatchSettings(
-            budget=training.batch_size or training.batch_tokens or DEFAULT_BATCH_TOKENS,
-            measure="sentences" if training.batch_size else training.batch_measure,
-            seed=training.seed,
-            prefetch=training.workers,
-            threads=max(training.workers, 1),
-        )
-        return BatchSource(data, self.collate(), settings)
-
     def in_order(self, data: PreparedData) -> BatchSource:
         """Batches to score."""
         settings = BatchSettings(self.at_once, "sentences", shuffle=False)
@@ -182,8 +172,19 @@ class PictureTask(Task):
 
     @property
     def form(self) -> Form:
-        """What the model reads."""
+        """What the model reads.
+
+        Raises:
+            RecipeError: it reads no pictures.
+        """
         config, given = self._config, self.recipe.augmentation or Section()
+        if not hasattr(config, "image_size") or config.num_frames is not None:
+            what = "clips" if hasattr(config, "image_size") else "no pictures"
+            raise RecipeError(
+                f"this model reads {what}, and {self.name} is for pictures",
+                where=self.recipe.place("model"),
+                hint='model.family = "vit", without num_frames',
+            )
         if config.channels not in (1, 3):
             raise RecipeError(
                 f"is {config.channels}: a picture has 1 (grey) or 3 (red, green, blue)",

@@ -162,14 +162,7 @@ class TextTask(Task):
 
     def shuffled(self, data: PreparedData, collate: Collate) -> BatchSource:
         """Batches to train on, of the recipe's size."""
-        training = self.recipe.training
-        settings = BatchSettings(
-            budget=training.batch_size or training.batch_tokens or DEFAULT_BATCH_TOKENS,
-            measure="sentences" if training.batch_size else training.batch_measure,
-            seed=training.seed,
-            prefetch=training.workers,
-        )
-        return BatchSource(data, collate, settings)
+        return shuffled(self.recipe, data, collate)
 
     def in_order(self, data: PreparedData, collate: Collate, longest: int) -> BatchSource:
         """Batches to score or to answer, alike lengths together; ``longest`` fits into one."""
@@ -231,6 +224,27 @@ def learned(
     )
     what = " ".join((recipe.task, *columns))
     return learn_once(settings, source, texts, cache=cache, what=what)
+
+
+def shuffled(
+    recipe: Recipe, data: PreparedData, collate: Collate, *, threads: int = 1
+) -> BatchSource:
+    """Batches to train on, of the recipe's size.
+
+    Args:
+        recipe: says how large they are, and how many are made ahead.
+        data, collate: what they are made of.
+        threads: that make them.
+    """
+    training = recipe.training
+    settings = BatchSettings(
+        budget=training.batch_size or training.batch_tokens or DEFAULT_BATCH_TOKENS,
+        measure="sentences" if training.batch_size else training.batch_measure,
+        seed=training.seed,
+        prefetch=training.workers,
+        threads=threads,
+    )
+    return BatchSource(data, collate, settings)
 
 
 def objective_of(recipe: Recipe) -> Any:
