@@ -79,3 +79,32 @@ def test_a_much_better_system_is_told_apart(monkeypatch):
 def test_other_counts_are_refused():
     with pytest.raises(DataError, match="hypotheses for"):
         BoxScores([[]], [[], []]).score("ap")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_is_what_the_library_says(seed, capsys):
+    draw = random.Random(seed)
+
+    def some(most, last):
+        return [
+            (
+                [x := draw.random() * 60, y := draw.random() * 60, x + 30, y + 20],
+                draw.randrange(3),
+                last(),
+            )
+            for _ in range(draw.randrange(most))
+        ]
+
+    right = [some(6, lambda: int(draw.random() < 0.1)) for _ in range(15)]
+    found = [some(12, draw.random) for _ in right]
+    for row, made in zip(right, found, strict=True):  # some that are near
+        made += [
+            ([x + draw.random() * 6 for x in edges], kind, draw.random()) for edges, kind, _ in row
+        ]
+    scores = BoxScores(right, found)
+    held = scores.evaluated()
+    held.accumulate()
+    precision = held.eval["precision"][..., 0, -1]  # [overlaps, recalls, classes]
+    for kind, part in (("ap", precision), ("ap50", precision[:1])):
+        assert scores.score(kind).value == pytest.approx(100 * part[part > -1].mean())
+    assert 1 < scores.score("ap").value < 99
