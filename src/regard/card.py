@@ -19,6 +19,8 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
     environment = run.environment()
     evaluations = [line for line in run.metrics() if line.get("event") == "evaluation"]
     best = [line for line in evaluations if line.get("best")]
+    task = registry.task(recipe.task)
+    given, drawn = ("picture.jpg", "png") if task.inputs == "pictures" else ('"…"', "html")
     lines = [
         f"# {run.path.name}",
         "",
@@ -32,9 +34,9 @@ def card(run: Run, recipe: Recipe, model: nn.Module) -> str:
         f"torch {environment.get('torch', '')}.",
         "",
         "```sh",
-        f'regard {registry.task(recipe.task).verb} {run.path} "…"',
+        f"regard {task.verb} {run.path} {given}",
         f"regard evaluate {run.path}",
-        f'regard look {run.path} "…" -o attention.html',
+        f"regard look {run.path} {given} -o attention.{drawn}",
         f"regard train {run.path} --resume   # if it was stopped",
         "```",
         "",

@@ -72,7 +72,8 @@ def check(
         ready = make_ready(loaded, run.path, lambda _: None)
         for note in ready.splits.notes:
             yield Row("data", note)
-        yield Row("tokenizer", ready.task.check_tokenizer(SAMPLES))
+        what = "tokenizer" if ready.task.inputs == "texts" else ready.task.inputs
+        yield Row(what, ready.task.check_inputs(SAMPLES))
         settings = ready.settings
         yield Row(
             "machine",
@@ -114,12 +115,9 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
     begun, before = time.perf_counter(), _peak(device, reset=True)
     loss = _one_step(model, task.objective(), {k: v.to(device) for k, v in batch.items()})
     seconds, after = time.perf_counter() - begun, _peak(device)
-    shape = " and ".join(
-        " × ".join(map(str, v.shape)) for k, v in batch.items() if k.split("_")[-1] == "ids"
-    )
     yield Row(
         "worst batch",
-        f"{shape} (texts × tokens): {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
+        f"{_shape(batch)}: {seconds:.2f} s, {after - before:,.0f} MB more than before it, "
         f"{after:,.0f} MB in all",
         {"seconds": round(seconds, 3), "added_mb": round(after - before), "peak_mb": round(after)},
     )
@@ -137,6 +135,14 @@ def _try_batches(ready: Ready) -> Iterator[Row]:
         f"{loss:.3f}, a blind guess has ln V = {blind:.3f}, sound ones up to {most:.1f}: {verdict}",
         {"loss": round(loss, 4), "blind": round(blind, 4), "most": round(most, 4)},
     )
+
+
+def _shape(batch: Mapping[str, torch.Tensor]) -> str:
+    """Of what the model reads, in words."""
+    ids = [v.shape for k, v in batch.items() if k.split("_")[-1] == "ids"]
+    shapes = ids or [batch["pixels"].shape]
+    said = "texts × tokens" if ids else "pictures × channels × height × width"
+    return f"{' and '.join(' × '.join(map(str, one)) for one in shapes)} ({said})"
 
 
 def _schedule(ready: Ready, steps: int) -> Row:
@@ -178,7 +184,7 @@ def _one_step(model: nn.Module, objective: Any, batch: Mapping[str, torch.Tensor
         raise RegardError("the loss of the worst batch is not finite before the first step")
     whole.backward()
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and parameter.grad is None:
+        if parameter.requires_grad and parameter.numel() and parameter.grad is None:
             raise RegardError("the parameter gets no gradient", where=name)
     model.zero_grad()
     return float(means["loss"].detach())
@@ -204,8 +210,9 @@ def _try_run(ready: Ready, run: Run) -> Iterator[Row]:
         examples = task.read().first(SAMPLES)
         scores = task.evaluate(model, examples, {"strategy": "greedy", "max_length": 20}).scores
         seen = ", ".join(f"{score.name} {score.value:.1f}" for score in scores.values())
+        what = "save, load, decode, score" if task.inputs == "texts" else "save, load, score"
         values = {name: score.value for name, score in scores.items()}
-        yield Row("save, load, decode, score", f"{len(examples)} texts: {seen}", values)
+        yield Row(what, f"{len(examples)} {task.inputs}: {seen}", values)
     seconds = time.perf_counter() - begun
     yield Row("trial run", f"{seconds:.1f} s", {"seconds": round(seconds, 3)})
 

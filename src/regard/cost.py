@@ -203,7 +203,8 @@ def cost(
     if precision not in DTYPES:
         raise RegardError(f"no cost is known of {precision!r}", hint=f"known: {', '.join(DTYPES)}")
     model = on_meta(family, config, dtype=DTYPES[precision])
-    linear, attention = _flops(model, example(family, config, 1, 1))
+    unit = getattr(config, "tokens", 1)  # of a picture, which has tokens beside its patches
+    linear, attention = _flops(model, example(family, config, 1, unit))
     estimates = _estimates(family, config)
     parameters = parameters_by_part(model)
     names = dict.fromkeys([*parameters, *(part_of(name) for name, _ in model.named_modules())])
@@ -211,7 +212,8 @@ def cost(
     for name in names:
         table = name.split(" = ")[0].endswith(("embedding", "head"))
         guess = parameters[name] if table else estimates.get(name, 0)
-        part = Part(name, parameters[name], guess, linear[name], attention[name])
+        flops, seen = round(linear[name] / unit), round(attention[name] / unit**2)
+        part = Part(name, parameters[name], guess, flops, seen)
         if part.parameters or part.flops or part.attention:
             parts.append(part)
     rows = [_length(family, config, model, parts, length) for length in lengths]

@@ -21,6 +21,7 @@ FAMILIES: dict[str, str] = {
     "gpt": "regard.models.gpt:FAMILY",
     "bert": "regard.models.bert:FAMILY",
     "t5": "regard.models.t5:FAMILY",
+    "vit": "regard.models.vit:FAMILY",
 }
 
 TASKS: dict[str, str] = {
@@ -28,11 +29,13 @@ TASKS: dict[str, str] = {
     "language-modeling": "regard.tasks.language_modeling:TASK",
     "masked-language-modeling": "regard.tasks.masked_language_modeling:TASK",
     "classification": "regard.tasks.classification:TASK",
+    "image-classification": "regard.tasks.image_classification:TASK",
     "tagging": "regard.tasks.tagging:TASK",
     "question-answering": "regard.tasks.question_answering:TASK",
     "dialogue": "regard.tasks.dialogue:TASK",
     "text-to-text": "regard.tasks.text_to_text:TASK",
     "summarization": "regard.tasks.summarization:TASK",
+    "object-detection": "regard.tasks.object_detection:TASK",
     "states": "regard.tasks.states:TASK",
 }
 
@@ -54,6 +57,8 @@ KINDS: dict[str, dict[str, str]] = {
         "marian": "regard.interop.marian:FORMAT",
         "roberta": "regard.interop.roberta:FORMAT",
         "t5": "regard.interop.t5:FORMAT",
+        "vit": "regard.interop.vit:FORMAT",
+        "yolos": "regard.interop.yolos:FORMAT",
     },
     "feed_forwards": {
         "plain": "regard.nn.feedforward:FeedForward",
@@ -66,6 +71,7 @@ KINDS: dict[str, dict[str, str]] = {
         "classification": "regard.nn.heads:ClassificationHead",
         "tokens": "regard.nn.heads:TokenHead",
         "span": "regard.nn.heads:SpanHead",
+        "boxes": "regard.nn.heads:BoxesHead",
     },
     "kernels": {
         "dense": "regard.nn.kernels.dense:dense",
@@ -84,6 +90,7 @@ KINDS: dict[str, dict[str, str]] = {
         "multi_label": "regard.objectives.classes:MultiLabel",
         "regression": "regard.objectives.classes:Regression",
         "span": "regard.objectives.span:Span",
+        "set_prediction": "regard.objectives.set_prediction:SetPrediction",
         "masked_lm": "regard.objectives.masked_lm:MaskedLM",
         "span_corruption": "regard.objectives.span_corruption:SpanCorruption",
     },
@@ -102,6 +109,7 @@ KINDS: dict[str, dict[str, str]] = {
         "rotary": "regard.nn.positions.rotary:Rotary",
         "shaw": "regard.nn.positions.shaw:Shaw",
         "alibi": "regard.nn.positions.alibi:Alibi",
+        "grid": "regard.nn.positions.grid:Grid",
     },
     "schedules": {
         "noam": "regard.training.schedules:noam",

@@ -15,6 +15,7 @@ from torch import nn
 from regard import registry
 from regard.errors import CheckpointError, RecipeError
 from regard.nn.adapters import add_adapters, merge_adapters
+from regard.nn.positions import Grid
 from regard.recipe import Recipe
 from regard.recipe.transfer import AdapterSpec
 from regard.run import Run
@@ -147,6 +148,7 @@ def start_weights(
     """Fill a new model with a run's weights, adapters merged into them.
 
     A head of another kind, for other classes, or that is to be new, keeps its random weights.
+    Positions on a grid are interpolated where the model's is of another size.
 
     Returns:
         What came from there and what is new, in words; the names of what came.
@@ -157,6 +159,7 @@ def start_weights(
     """
     theirs, _, words = plain_model(run)
     weights, own = dict(theirs.named_parameters()), dict(model.named_parameters())
+    weights |= (resized := _interpolated(model, theirs))
     taken = {key for key in own if key in weights}
     differ = [key for key in own if key in taken and weights[key].shape != own[key].shape]
     new_head |= _head_kind(model) != _head_kind(theirs)
@@ -177,11 +180,23 @@ def start_weights(
     new, unused = sorted(own.keys() - taken), sorted(weights.keys() - taken)
     lines = [
         f"weights: {len(taken)} tensors from {run} ({words})",
+        *([f"interpolated: {', '.join(sorted(resized))}"] if resized else []),
         f"new, drawn at random: {', '.join(new) or 'none'}",
         f"not used of that run: {', '.join(unused) or 'none'}",
         "new too: optimizer, schedule, step counter, order of the data",
     ]
     return lines, taken
+
+
+def _interpolated(model: nn.Module, theirs: nn.Module) -> dict[str, Any]:
+    """Tables of positions on grids of another size, brought to the model's."""
+    other, made = dict(theirs.named_modules()), dict[str, Any]()
+    for name, module in model.named_modules():
+        there = other.get(name)
+        if isinstance(module, Grid) and isinstance(there, Grid) and module.grid != there.grid:
+            found = module.interpolated(there)
+            made |= {f"{name}.{key}": table for key, table in found.items()}
+    return made
 
 
 def _head_kind(model: nn.Module) -> Any:

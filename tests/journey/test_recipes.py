@@ -7,7 +7,9 @@ import pytest
 
 from regard.recipe import Recipe, builtin_names
 
+from ._boxes import voc
 from ._made import write_files
+from ._pictures import folders
 
 MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 HEAVY = {"wmt14-base", "wmt14-big"}
@@ -29,6 +31,10 @@ def table(fields):
 
 
 def data(task, spans=False):
+    if task == "image-classification":
+        return [f"data.{split}.file={split}" for split in ("train", "valid", "test")]
+    if task == "object-detection":
+        return ["data.train.file=data", "data.valid.file=data"]
     if task == "classification":
         return [f"data.{split}.file={split}.tsv" for split in ("train", "valid", "test")]
     if task == "tagging":
@@ -81,13 +87,18 @@ def test_check(call, tmp_path, name):
             (tmp_path / f"{split}.tsv").write_text(table(fields))
         (tmp_path / f"{split}.conll").write_text("Anna\tB-person\nsleeps\tO\n\t\n" * 40)
     words = data(Recipe.load(name).task, Recipe.load(name).objective.kind == "span_corruption")
+    if Recipe.load(name).task == "image-classification":
+        folders(tmp_path)
+    if Recipe.load(name).task == "object-detection":
+        voc(tmp_path)
     if Recipe.load(name).tokenizer.kind not in ("words", "chars"):
         words.append("tokenizer.vocab_size=400")  # with sentinels
     done = call("check", name, *words, "training.threads=1")
     assert done.returncode == 0, done.stderr
     assert "all is well" in done.stdout
-    spans = Recipe.load(name).task == "question-answering"  # a blind guess depends on the text
-    assert spans or "as it should be" in done.stdout
+    # a blind guess depends on the text, or is none
+    unknown = Recipe.load(name).task in ("question-answering", "object-detection")
+    assert unknown or "as it should be" in done.stdout
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ GROUPS = {
 
 VALUES: dict[str, tuple[Any, ...]] = {
     "target_vocab_size": (None, 19),
+    "detections": (0, 3),
     "attention.num_kv_heads": (None, 2, 1),
     "attention.d_key": (None, 6),
     "attention.d_value": (None, 10),
@@ -83,6 +84,20 @@ class Case:
         """Inputs of one forward pass, without masks."""
         example = self.family.example(self.config(**more), batch, length)
         return {key: value for key, value in example.items() if not key.endswith("mask")}
+
+    def masked(self, batch: int = 3, length: int = 7) -> dict[str, Tensor]:
+        """The same with some places masked away: two more where an input can be lengthened.
+
+        Others, such as pictures, have the family's own masks.
+        """
+        if self.paddable:
+            return self.padded(self.example(batch, length), 2)
+        return self.family.example(self.config(), batch, length)
+
+    def masks(self, batch: int = 3, length: int = 7) -> dict[str, Tensor]:
+        """Masks beside the example's inputs, under which all is real."""
+        example = self.family.example(self.config(), batch, length)
+        return {k: torch.ones_like(v) for k, v in example.items() if k.endswith("mask")}
 
     def run(self, model: nn.Module, example: dict[str, Any]) -> Tensor:
         """The output of a forward pass by the case's kernel, [B, …]; the first of several."""

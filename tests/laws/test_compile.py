@@ -49,7 +49,7 @@ def test_forward_is_one_graph(name, positions, kernel):
     with kernels.use(kernel):
         compiled = Compiled(model)
         for length in LENGTHS:
-            example = case.padded(case.example(3, length), 2)
+            example = case.masked(3, length)
             torch.testing.assert_close(real(compiled(**example)), real(model(**example)))
         assert compiled.graphs <= MOST_GRAPHS
 
@@ -62,7 +62,7 @@ def test_training_is_one_graph(name):
     with kernels.use("packed"):
         compiled = Compiled(model)
         for length in LENGTHS:
-            example = case.padded(case.example(3, length), 2)
+            example = case.masked(3, length)
             expected, found = (
                 torch.autograd.grad(real(made).square().sum(), model.parameters())
                 for made in (model(**example), compiled(**example))
@@ -108,7 +108,7 @@ def test_the_default_compiler_agrees(name):
     with kernels.use("packed"):
         compiled = Compiled(model, "inductor")
         for length in LENGTHS:
-            example = case.padded(case.example(3, length), 2)
+            example = case.masked(3, length)
             made, truth = real(compiled(**example)), real(model(**example))
             torch.testing.assert_close(made, truth, rtol=1e-4, atol=1e-5)
     if "cache" in case.family.can:
@@ -122,7 +122,7 @@ def real(made):
 
 def steps_agree(case, cache, backend):
     model = case.model(torch.float32)
-    example = case.padded(case.example(3, 6), 2)
+    example = case.masked(3, 6)
     start = {name: example[name] for name in example if name.startswith("source_")}
     settings = {**(start or {"sentences": 3}), "width": 2, "cache": cache}
     with kernels.use(case.kernel):

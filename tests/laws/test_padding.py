@@ -7,7 +7,7 @@ import torch
 
 from regard.nn import LayerSpec, Padding, PositionSpec, Stack, StackSpec
 
-from ._cases import kinds, law, mask_of, real_part
+from ._cases import kinds, law, real_part
 
 EXACT = {"rtol": 0, "atol": 1e-12}
 
@@ -48,6 +48,8 @@ def test_padding_on_the_left_changes_nothing(case):
 @law()
 def test_what_padding_holds_gets_no_gradient(case):
     model, example = case.model(), case.example()
+    if not case.paddable:
+        return  # what has a size of its own: see `test_what_a_mask_hides_changes_nothing_else`
     padded = case.padded(example, 3)
     seen = {}
 
@@ -67,10 +69,34 @@ def test_what_padding_holds_gets_no_gradient(case):
 
 
 @law()
+@torch.no_grad()
+def test_what_a_mask_hides_changes_nothing_else(case):
+    """Of the outputs no more change than there are hidden places; one for the whole row never."""
+    model, example = case.model(), case.masked()
+    masks = [value for name, value in example.items() if name.endswith("mask")]
+
+    def change(module, arguments, output):
+        real = next(mask for mask in masks if mask.shape == output.shape[:2])
+        return output + torch.randn_like(output) * ~real[..., None]
+
+    before = case.run(model, example)
+    embeddings = {m for name, m in model.named_modules() if name.endswith("embedding")}
+    for module in embeddings:
+        module.register_forward_hook(change)
+    after = case.run(model, example)
+    assert embeddings
+    if before.ndim < 3:
+        torch.testing.assert_close(after, before, **EXACT)
+    else:
+        changed = (after - before).abs().amax(-1) > 1e-12  # [B, T]
+        assert (changed.sum(1) <= (~masks[-1]).sum(1)).all()
+
+
+@law()
 def test_a_row_of_padding_alone_harms_nobody(case):
     model, example = case.model(), case.example()
     alone = case.everything(model, {name: x[:2] for name, x in example.items()})
-    masks = {mask_of(name): torch.ones(example[name].shape[:2]).bool() for name in case.paddable}
+    masks = case.masks()
     for mask in masks.values():
         mask[2] = False
     made = case.everything(model, {**example, **masks})

@@ -23,7 +23,7 @@ def test_outputs_and_gradients(case, dtype):
 
 def gradient_error(case, dtype):
     """The share of the gradient's length, after the outputs were held against their bounds."""
-    example = case.padded(case.example(4, 9), 2)
+    example = case.masked(4, 9)
     truth_model, model = case.model(torch.float64), case.model(dtype)
     truth, made = case.everything(truth_model, example), case.everything(model, example)
     assert made.dtype == dtype

@@ -46,12 +46,15 @@ def ids_of(values: Any) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["ckpt_made_hf/gpt2", "ckpt_made_hf/llama_gqa"])
+@pytest.mark.parametrize(
+    "name", ["ckpt_made_hf/gpt2", "ckpt_made_hf/llama_gqa", "ckpt_made_hf/vit"]
+)
 def test_logits_are_the_stored_ones_and_the_file_comes_back(name: str, tmp_path: Path) -> None:
     found = read_directory(DATA / name)
     form, config, tensors = found.form, found.config, found.tensors
     stored = np.load(DATA / name / "io.npz")
-    made = model_of(form.family, config, tensors)(ids_of(stored["in_input_ids"]))
+    (given,) = (torch.from_numpy(stored[key]) for key in stored if key.startswith("in_"))
+    made = model_of(form.family, config, tensors)(given)
     torch.testing.assert_close(made, torch.from_numpy(stored["out_logits"]), rtol=0, atol=1e-5)
     write_directory(form, config, tensors, tmp_path)
     before, after = read_tensors(DATA / name), read_tensors(tmp_path)

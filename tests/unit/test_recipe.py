@@ -256,7 +256,7 @@ class TestModel:
             ("objective.mask_rate = 0.1", "objective.mask_rate"),
             ("objective.label_smothing = 0.1", "objective.label_smothing"),
             ("data.train.sourc = 'x'", "data.train.sourc"),
-            ("augmentation.flip = true", "augmentation"),
+            ("augmentation.flip = 0.5", "augmentation"),
             ('mixture = [{ train = { file = "a.tsv" } }]', "mixture"),
         ],
     )

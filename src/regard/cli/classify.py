@@ -1,4 +1,4 @@
-"""``regard classify``: texts or pairs in, their classes out."""
+"""``regard classify``: texts, pairs or pictures in, their classes out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def classify(
         bool,
         typer.Option(
             "--json",
-            help="one JSON object a line: text, label and probabilities (labels, where any number "
-            "of them can hold; value, for a number)",
+            help="one JSON object a line: text (or picture), label and probabilities (labels, "
+            "where any number of them can hold; value, for a number)",
         ),
     ] = False,
     precision: options.Precision = None,
@@ -30,11 +30,13 @@ def classify(
 ) -> None:
     """Say the class of texts given as words, in a file, or on standard input; a label a line.
 
-    Where the model reads pairs, a TAB stands between the two texts.
+    Where the model reads pairs, a TAB stands between the two texts; of pictures give their paths.
 
     regard classify runs/reviews "a great film"
 
     regard classify runs/reviews -i reviews.txt -o labels.txt
+
+    regard classify runs/cifar10 dog.jpg cat.png
 
     printf 'It rains.\\tThe sun shines.\\n' | regard classify runs/entailment --json
     """
@@ -43,12 +45,12 @@ def classify(
     with opened_output(output) as write:
         classifier = predictor(run, "classify", precision, device, checkpoint)
         for texts, origins in chunks(text, input_file):
-            rows = [
-                _row(one, origin, classifier.sides)
-                for one, origin in zip(texts, origins, strict=True)
-            ]
+            rows = texts
+            if classifier.reads == "text":
+                pairs = zip(texts, origins, strict=True)
+                rows = [_row(one, origin, classifier.sides) for one, origin in pairs]
             for row, found in zip(rows, classifier.classify(rows), strict=True):
-                write(_json(row, found) if as_json else str(found))
+                write(_json(row, found, classifier.reads) if as_json else str(found))
 
 
 def _row(line: str, origin: str, sides: int | None) -> Any:
@@ -66,9 +68,9 @@ def _row(line: str, origin: str, sides: int | None) -> Any:
     return parts if len(parts) == 2 else parts[0]
 
 
-def _json(row: Any, found: Any) -> str:
+def _json(row: Any, found: Any, reads: str) -> str:
     """What was read and what was answered; of a class its probability is among the others."""
     text, *pair = (row,) if isinstance(row, str) else row
     answered = {key: value for key, value in vars(found).items() if key != "probability"}
-    read = {"text": text, **({"pair": pair[0]} if pair else {})}
+    read = {reads: text, **({"pair": pair[0]} if pair else {})}
     return json.dumps({**read, **answered}, ensure_ascii=False)

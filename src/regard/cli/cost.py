@@ -26,8 +26,12 @@ def cost(
         list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Keys set otherwise.")
     ] = None,
     lengths: Annotated[
-        str, typer.Option(help="Tokens of the texts that the second table compares.")
-    ] = "128,256,512,1024,2048,4096",
+        str | None,
+        typer.Option(
+            help="Tokens of the texts that the second table compares, 128,256,… 4096 by default; "
+            "of pictures those of the model's size."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count a model's parameters, FLOPs and memory without building it.
@@ -39,10 +43,12 @@ def cost(
     regard cost multi30k-en-de model.num_layers=8 --lengths 32,64
     """
     from regard.cli.output import print_json
+    from regard.cost import LENGTHS
     from regard.cost import cost as count
 
-    wanted = _lengths(lengths)
     found, config = _open(recipe, settings)
+    usual = [config.tokens] if hasattr(config, "tokens") else LENGTHS
+    wanted = usual if lengths is None else _lengths(lengths)
     precision = "bfloat16" if found.training.precision == "bfloat16" else "float32"
     counted = count(found.family, config, lengths=wanted, precision=precision)
     if as_json:
@@ -172,12 +178,13 @@ def _print_memory(counted: Cost) -> None:
 
 def _step_means(recipe: Recipe, counted: Cost, tokens: int) -> str:
     """What the last column of the second table holds."""
+    from regard import registry
     from regard.cost import KEPT_HEAP
 
     if recipe.training.batch_size is None:
         size = f"{tokens:,} tokens" + (" a side" if counted.sides > 1 else "")
     else:
-        size = f"{recipe.training.batch_size:,} texts"
+        size = f"{recipe.training.batch_size:,} {registry.task(recipe.task).inputs}"
     held = "weights, gradients, Adam's moments, activations"
     if recipe.training.gradient_checkpointing:
         return f"{held} (checkpointed) of a micro-batch of {size}"

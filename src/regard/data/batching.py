@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -150,6 +150,15 @@ class Collate(Protocol):
         ...
 
 
+@runtime_checkable
+class Varying(Protocol):
+    """A collate whose training batches differ from epoch to epoch, as with pictures changed."""
+
+    def drawn(self, data: PreparedData, rows: Ints, *, seed: int, epoch: int) -> Batch:
+        """The batch of some examples, a pure function of these arguments."""
+        ...
+
+
 @dataclass(frozen=True)
 class BatchSettings:
     """How examples become micro-batches; ``plan`` says more.
@@ -159,7 +168,8 @@ class BatchSettings:
         measure: ``tokens``, ``padded`` or ``sentences``.
         seed: of the run.
         shuffle: whether epochs differ.
-        prefetch: how many micro-batches a thread makes ahead; changes no result.
+        prefetch: how many micro-batches are made ahead; changes no result.
+        threads: that make them.
     """
 
     budget: int
@@ -167,6 +177,7 @@ class BatchSettings:
     seed: int = 0
     shuffle: bool = True
     prefetch: int = 0
+    threads: int = 1
 
 
 class BatchSource:
@@ -264,14 +275,18 @@ class BatchSource:
             self._worker = None
 
     def _make(self, epoch: int, k: int) -> Batch:
-        return self.collate(self.data, self.plan(epoch)[k].astype(np.int64))
+        rows, settings = self.plan(epoch)[k].astype(np.int64), self.settings
+        if settings.shuffle and isinstance(self.collate, Varying):
+            return self.collate.drawn(self.data, rows, seed=settings.seed, epoch=epoch)
+        return self.collate(self.data, rows)
 
     def _fetch_ahead(self, epoch: int, k: int) -> None:
         count = self.settings.prefetch
         if not count:
             return
         if self._worker is None:
-            self._worker = ThreadPoolExecutor(1, thread_name_prefix="regard-batches")
+            threads = self.settings.threads
+            self._worker = ThreadPoolExecutor(threads, thread_name_prefix="regard-batches")
         wanted: list[tuple[int, int]] = []
         total = self.num_micro_batches(epoch)
         for n in range(k + 1, k + 1 + count):

@@ -37,7 +37,9 @@ class Codec(Protocol):
     """Texts to ids.
 
     A codec that takes an empty text has a true ``takes_empty``. One that makes an array sooner than
-    lists has ``encode_packed``: all ids end to end, and how many each text has.
+    lists has ``encode_packed``: all ids end to end, and how many each text has. ``dtype`` says how
+    ids are stored, where it is not the usual type; ``lost`` what it is called when nothing comes of
+    a text.
     """
 
     @property
@@ -58,8 +60,10 @@ class Codec(Protocol):
 class CodecError(DataError):
     """One text cannot be encoded; ``number`` is its place among those given."""
 
-    def __init__(self, what: str, number: int, hint: str | None = None) -> None:
-        super().__init__(what, hint=hint)
+    def __init__(
+        self, what: str, number: int, hint: str | None = None, where: str | None = None
+    ) -> None:
+        super().__init__(what, where=where, hint=hint)
         self.number = number
 
 

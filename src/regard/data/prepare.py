@@ -137,12 +137,17 @@ def cache_key(
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+    """SHA-256 of a file's bytes; of a folder those of its files, with their names.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
+        if path.is_dir():
+            found = hashlib.sha256()
+            for one in sorted(held for held in path.rglob("*") if held.is_file()):
+                found.update(f"{one.relative_to(path).as_posix()!r} {file_digest(one)}\n".encode())
+            return found.hexdigest()
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
@@ -171,6 +176,7 @@ def _write(
             writer.add(chunk)
             if progress is not None:
                 progress(read)
+        writer.dropped.update(getattr(source, "left_out", {}))
         if not writer.examples:
             reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(writer.dropped.items()))
             raise DataError(
@@ -205,7 +211,10 @@ class _Writer:
         self.dropped: Counter[str] = Counter()
         self.starts: list[tuple[int, str]] = []
         self.totals = dict.fromkeys(self.codecs, 0)
-        self.dtypes = {name: id_type(codec.vocab_size) for name, codec in self.codecs.items()}
+        self.dtypes = {
+            name: getattr(codec, "dtype", None) or id_type(codec.vocab_size)
+            for name, codec in self.codecs.items()
+        }
         self.filled = {
             name for name, codec in self.codecs.items() if not getattr(codec, "takes_empty", False)
         }
@@ -227,7 +236,9 @@ class _Writer:
         sizes = {name: held for name, (_, held) in rows.items()}
         there, fits = np.ones((2, len(kept)), dtype=bool)
         for name in self.filled:
-            there &= sizes[name] > 0
+            lost = there & (sizes[name] == 0)
+            there &= ~lost
+            self.dropped[getattr(self.codecs[name], "lost", EMPTY)] += int(lost.sum())
         if settings.max_length is not None and settings.too_long != "keep":
             for column in sizes.values():
                 fits &= column <= settings.max_length
@@ -240,7 +251,7 @@ class _Writer:
                 hint="shorten it or leave it out; model.max_positions says what a model reads",
             )
         chosen = there & fits
-        self.dropped[EMPTY] += len(chunk) - int(there.sum())
+        self.dropped[EMPTY] += len(chunk) - len(kept)
         self.dropped[TOO_LONG] += len(longer)
         self.dropped = +self.dropped  # only what happened is reported
         self._append_places([kept[n] for n in np.flatnonzero(chosen)])
@@ -257,7 +268,7 @@ class _Writer:
                 return found
             rows = codec.encode_batch(texts)
         except CodecError as error:
-            where = examples[error.number].origin
+            where = error.where or examples[error.number].origin
             raise DataError(error.what, where=where, hint=error.hint) from None
         flat = itertools.chain.from_iterable(rows)
         sizes = np.fromiter(map(len, rows), PLACE, len(rows))
@@ -285,11 +296,11 @@ class _Writer:
 
 def _chunks(examples: Iterable[Example]) -> Iterator[list[Example]]:
     chunk: list[Example] = []
-    characters = 0
+    characters, most = 0, getattr(examples, "chunk", _CHUNK_EXAMPLES)
     for example in examples:
         chunk.append(example)
         characters += sum(map(len, example.fields))
-        if len(chunk) >= _CHUNK_EXAMPLES or characters >= _CHUNK_CHARACTERS:
+        if len(chunk) >= most or characters >= _CHUNK_CHARACTERS:
             yield chunk
             chunk, characters = [], 0
     if chunk:

@@ -17,12 +17,15 @@ from regard.errors import DataError
 
 Ints = npt.NDArray[np.int64]
 Ids = npt.NDArray[Any]
-"""Token ids as they are stored: ``uint16`` or ``uint32`` (``int64`` where held in memory)."""
+"""Token ids as they are stored: ``uint16`` or ``uint32`` (``int64`` where held in memory); bytes of
+pictures and names ``uint8``."""
 
 FORMAT = 1
 INDEX = "index.json"
 LINES = "lines.bin"
 PLACE = np.dtype("<i8")
+NAME = "name"
+"""A column of what examples are called, in UTF-8, where lines of files say less."""
 
 
 def id_type(vocab_size: int) -> np.dtype[Any]:
@@ -89,14 +92,19 @@ class PreparedData:
         return np.diff(self._columns[column].offsets)
 
     def origin(self, i: int) -> str:
-        """``file:line`` of an example."""
-        which = bisect.bisect_right(self._files, int(i), key=lambda item: item[0]) - 1
-        return f"{self._files[which][1]}:{int(self._lines[i])}"
+        """``file:line`` of an example, or ``file:name`` where there are names."""
+        file = self._files[bisect.bisect_right(self._files, int(i), key=lambda one: one[0]) - 1][1]
+        if NAME in self._columns:
+            name = self.ids(NAME, i).tobytes().decode("utf-8")
+            return f"{file}{'/' if Path(file).is_dir() else ':'}{name}"
+        return f"{file}:{int(self._lines[i])}"
 
     def digest(self) -> str:
         """What batches follow from: every id and every length, whatever the names of the files."""
         found = hashlib.blake2b(digest_size=16)
         for name, column in self._columns.items():
+            if name == NAME:
+                continue
             for part, held in (("ids", column.ids), ("offsets", column.offsets)):
                 if self._directory is None:
                     found.update(np.ascontiguousarray(held).data)

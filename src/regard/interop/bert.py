@@ -165,11 +165,11 @@ def ending_of(config: BERTConfig) -> str:
     return inverse(ENDINGS)[config.head.kind]
 
 
-def write_labels(config: BERTConfig) -> dict[str, Any]:
+def write_labels(config: Any) -> dict[str, Any]:
     """Names of the classes, where the head chooses between some."""
-    if config.head.kind not in ("classification", "tokens"):
-        return {}
     _, options = config.head.resolve()
+    if not hasattr(options, "num_classes"):
+        return {}
     labels = {str(i): f"LABEL_{i}" for i in range(options.num_classes)}
     ids = {label: int(i) for i, label in labels.items()}
     return {"id2label": labels, "label2id": ids}

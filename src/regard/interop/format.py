@@ -27,6 +27,8 @@ class Format:
         ignored: tensors that hold no parameter, such as masks; patterns with ``{}``.
         unused: by architecture, parameters that files of it may hold for heads that it does not
             have; left out, and said so.
+        pixels: mean and deviation that each channel of a picture usually has, of pixels in 0 to 1;
+            None: its models read text.
     """
 
     model_type: str
@@ -38,6 +40,7 @@ class Format:
     tied: Callable[[Any], Sequence[tuple[str, str]]] = lambda config: ()
     ignored: tuple[str, ...] = ()
     unused: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pixels: tuple[Sequence[float], Sequence[float]] | None = None
 
 
 def pairs(names: Mapping[str, str], kinds: tuple[str, ...] = ("weight", "bias")) -> dict[str, str]:

@@ -29,7 +29,10 @@ from regard.spec import KindSpec, build, resolve
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
-HEADS = ("lm_head.", "cls.", "classifier.", "qa_outputs.", "vocab_", "final_logits_bias")
+HEADS = (
+    *("lm_head.", "cls.", "classifier.", "qa_outputs.", "vocab_", "final_logits_bias"),
+    *("class_labels_classifier.", "bbox_predictor."),
+)
 """Tensors outside the body, whose names have no prefix."""
 
 SILENT = (

@@ -36,12 +36,12 @@ _SOURCE, _TARGET = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 
 def table(config: Any) -> Table:
     """Which tensor is which."""
-    shared = config.tie == "all"
+    shared, words = config.tie == "all", config.target_vocabulary
     entries = [
         Entry("source_embedding.weight", "shared.weight" if shared else _SOURCE),
         Entry("target_embedding.weight", _TARGET),
         Entry("head.weight", "lm_head.weight"),
-        Entry("head.bias", "final_logits_bias", lead=True),
+        Entry("head.bias", "final_logits_bias", axes=((words,), (1, words))),
     ]
     for stack in STACKS:
         layer = f"{stack}.layers.{{}}"

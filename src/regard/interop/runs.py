@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,11 @@ from regard.interop.exported import special_ids, write_tokenizer
 from regard.interop.files import read_json
 from regard.interop.format import inverse
 from regard.interop.generation import decoding_of
+from regard.interop.pictures import read_processor, write_processor
 from regard.interop.slots import fill
 from regard.interop.vocabularies import SOURCE, TOKENIZER, read_vocabulary
 from regard.recipe import Recipe
+from regard.recipe.augmentation import Augmentation
 from regard.run import RECIPE, Run
 from regard.spec import build, plain, resolve
 
@@ -39,6 +41,9 @@ TASKS = {
 }
 """The task that a family says, or its shape, or an encoder's head."""
 
+OF_PICTURES = {"classification": "image-classification", "boxes": "object-detection"}
+"""The task that the head says of what reads pictures."""
+
 WITHOUT_HEAD = "states"
 
 OBJECTIVES = {
@@ -47,6 +52,8 @@ OBJECTIVES = {
     "classification": "classes",
     "tagging": "classes",
     "question-answering": "span",
+    "image-classification": "classes",
+    "object-detection": "set_prediction",
 }
 """What each task trains with, where that is not the recipe's usual one."""
 
@@ -71,6 +78,7 @@ class Imported:
         notes: lines worth reading.
         labels: names of the classes that its head chooses between.
         problem: theirs of `PROBLEMS`, or nothing.
+        pixels: the recipe's settings that make numbers of them; None: it reads text.
     """
 
     family: str
@@ -82,6 +90,7 @@ class Imported:
     notes: Sequence[str] = ()
     labels: Sequence[str] = ()
     problem: str = ""
+    pixels: Mapping[str, Any] | None = None
 
 
 def read_hf(directory: Path) -> Imported:
@@ -94,7 +103,14 @@ def read_hf(directory: Path) -> Imported:
     if not directory.is_dir():
         raise InputError("is no directory", where=str(directory))
     found = hf.read_directory(directory)
-    config, shape = found.config, registry.family(found.form.family).shape
+    notes = [f"left out, as this architecture has no place for it: {x}" for x in found.left_out]
+    family, origin = found.form.family, f"{found.form.model_type} of {directory.resolve().name}"
+    labels, problem = _labels(found), str(found.given.get("problem_type") or "")
+    if found.form.pixels is not None:
+        pixels, note = read_processor(directory, found.form, found.config)
+        made = Imported(family, found.config, found.tensors, {}, origin, {}, [*notes, note])
+        return replace(made, labels=labels, problem=problem, pixels=pixels)
+    config, shape = found.config, registry.family(family).shape
     generation = dict(found.given)
     if (directory / "generation_config.json").exists():
         generation |= read_json(directory / "generation_config.json")
@@ -106,16 +122,13 @@ def read_hf(directory: Path) -> Imported:
         size=target_size or config.vocab_size,
         source_size=config.vocab_size if target_size else None,
     )
-    notes = [f"left out, as this architecture has no place for it: {x}" for x in found.left_out]
     notes.append(
         f"tokenizer: {source}"
         if source
         else "there are no tokenizer files: the run reads and writes ids alone"
     )
-    origin = f"{found.form.model_type} of {directory.resolve().name}"
     decoding, untaken = decoding_of(generation, shape, str(directory))
     notes += [untaken] if untaken else []
-    family = found.form.family
     return Imported(
         family,
         config,
@@ -124,20 +137,20 @@ def read_hf(directory: Path) -> Imported:
         origin,
         decoding,
         notes,
-        labels=_labels(found.given, config),
-        problem=str(found.given.get("problem_type") or ""),
+        labels=labels,
+        problem=problem,
     )
 
 
-def _labels(given: Mapping[str, Any], config: Any) -> list[str]:
+def _labels(found: hf.Found) -> list[str]:
     """Names of the classes, by number; none where the head gives one number."""
-    kind = getattr(config.head, "kind", "")
-    if kind not in ("classification", "tokens"):
+    kind = getattr(found.config.head, "kind", "")
+    if kind not in ("classification", "tokens", "boxes"):
         return []
-    _, options = config.head.resolve()
+    _, options = found.config.head.resolve()
     if kind == "classification" and options.num_classes == 1:
         return []
-    named = given.get("id2label") or {}
+    named = found.given.get("id2label") or {}
     return [str(named.get(str(i), f"LABEL_{i}")) for i in range(options.num_classes)]
 
 
@@ -173,8 +186,10 @@ def read_llama2c(path: Path) -> Imported:
 def task_of(found: Imported) -> str:
     """The task that its head says; one that is not there leaves its plain answers."""
     head = getattr(getattr(found.config, "head", None), "kind", "")
-    shape = registry.family(found.family).shape
-    said = (TASKS.get(name) for name in (found.family, shape, head))
+    if found.pixels is not None and (found.problem in PROBLEMS or not found.labels):
+        return WITHOUT_HEAD  # numbers, or any number of classes: no task of pictures answers so
+    known = TASKS if found.pixels is None else OF_PICTURES
+    said = (known.get(name) for name in (found.family, registry.family(found.family).shape, head))
     task = next(filter(None, said), WITHOUT_HEAD)
     return task if task in registry.names("tasks") else WITHOUT_HEAD
 
@@ -182,16 +197,19 @@ def task_of(found: Imported) -> str:
 def write_run(found: Imported, output: Path) -> Run:
     """Make a run of it, whole or not at all."""
     task = task_of(found)
-    joint = getattr(found.config, "target_vocab_size", None) is None
     settings: dict[str, Any] = {
         "task": task,
-        "tokenizer": {"kind": ImportedTokenizer.kind, "joint": joint},
         "model": {"family": found.family, **plain(found.config)},
         "training": {"max_steps": 1},
         "decoding": dict(found.decoding),
     }
-    if registry.family(found.family).shape == "encoder":  # reads all that its model can
-        settings["data"] = {"max_length": found.config.max_positions}
+    if found.pixels is not None:
+        settings["augmentation"] = dict(found.pixels)
+    else:
+        joint = getattr(found.config, "target_vocab_size", None) is None
+        settings["tokenizer"] = {"kind": ImportedTokenizer.kind, "joint": joint}
+    if found.pixels is None and registry.family(found.family).shape == "encoder":
+        settings["data"] = {"max_length": found.config.max_positions}  # all that its model reads
     if task in OBJECTIVES:
         kind = OBJECTIVES[task]
         if task == TASKS["classification"]:
@@ -250,13 +268,17 @@ def export_hf(run: Path, output: Path) -> list[str]:
         if (opened.path / LABELS).exists():
             labels = read_json(opened.path / LABELS)["labels"]
         hf.write_directory(form, config, tensors, partial, special, labels)
-        notes.append(write_tokenizer(tokenizers, recipe.family, config, partial))
+        if form.pixels is None:
+            notes.append(write_tokenizer(tokenizers, recipe.family, config, partial))
+        else:
+            said = recipe.augmentation or Augmentation()
+            notes.append(write_processor(form, config, said.mean, said.std, said.fit, partial))
     return notes
 
 
 def _card(found: Imported, task: str, output: Path) -> str:
     parameters = sum(tensor.numel() for tensor in found.tensors.values())
-    verb = registry.task(task).verb
+    verb, given = registry.task(task).verb, '"…"' if found.pixels is None else "picture.jpg"
     lines = [
         f"# {output.name}",
         "",
@@ -264,7 +286,7 @@ def _card(found: Imported, task: str, output: Path) -> str:
         "parameters. Nothing was trained here.",
         "",
         "```sh",
-        f'regard {verb} {output} "…"' if verb else f"regard cost {output}",
+        f"regard {verb} {output} {given}" if verb else f"regard cost {output}",
         f"regard export hf {output} -o DIR",
         "```",
         "",

@@ -29,23 +29,25 @@ class Entry:
         ours: a slot; ``x.weight[keys]`` is a slice of a `SplitLinear`.
         theirs: the tensor's name in the file.
         transpose: whether the file holds it as [in, out].
-        lead: whether the file's has an axis of one before the others.
+        axes: lengths of the slot's axes and of the file's, where the same numbers in the same order
+            have others there.
     """
 
     ours: str
     theirs: str
     transpose: bool = False
-    lead: bool = False
+    axes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
     def read(self, tensor: Tensor) -> Tensor:
         """The file's tensor as ours."""
-        tensor = tensor[0] if self.lead and tensor.shape[:1] == (1,) else tensor
+        if self.axes is not None and tensor.shape == self.axes[1]:
+            tensor = tensor.reshape(self.axes[0])
         return tensor.t() if self.transpose and tensor.dim() == 2 else tensor
 
     def write(self, tensor: Tensor) -> Tensor:
         """Ours as the file's."""
         tensor = tensor.t() if self.transpose else tensor
-        return tensor[None] if self.lead else tensor
+        return tensor if self.axes is None else tensor.reshape(self.axes[1])
 
 
 Table = Sequence[Entry]

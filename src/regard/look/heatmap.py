@@ -65,7 +65,7 @@ def draw(picture: Picture, *, view: str | None = None) -> Figure:
     width = max(width, NARROWEST)
     height = max(h for _, h in sizes) if across else sum(h for _, h in sizes)
     whole = height + HEAD
-    figure = _figure(width, whole)
+    figure = new_figure(width, whole)
     _titles(figure, picture, whole)
     left, top = 0.0, height
     for name, block, (block_width, block_height) in zip(chosen, blocks, sizes, strict=True):
@@ -94,7 +94,7 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
     one = block[layer]
     weights = one.weights[head]
     rows, columns = weights.shape
-    figure = _figure(max(4.5, 0.34 * columns + 1.8), max(3.6, 0.34 * rows + 1.9))
+    figure = new_figure(max(4.5, 0.34 * columns + 1.8), max(3.6, 0.34 * rows + 1.9))
     axes = figure.add_subplot()
     image = _paint(axes, one, head)
     _label(axes, found, one, "both", points=9.0)
@@ -116,7 +116,7 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
 
 def draw_positions(schemes: Sequence[Positions]) -> Figure:
     """For each scheme: its table, how alike positions are, and the mean of that by offset."""
-    figure = _figure(13.0, 3.9 * len(schemes))
+    figure = new_figure(13.0, 3.9 * len(schemes))
     grid = figure.add_gridspec(len(schemes), 3, width_ratios=(2.0, 1.0, 1.3))
     for row, one in enumerate(schemes):
         table, square, curve = (figure.add_subplot(grid[row, column]) for column in range(3))
@@ -162,7 +162,12 @@ def _known(view: str, names: Any) -> str:
     return view
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty one, in inches.
+
+    Raises:
+        RegardError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

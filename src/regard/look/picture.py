@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from regard.errors import InputError, RegardError
+from regard.look.overlay import Shown
 from regard.look.positions import Positions, positions
 from regard.look.rollout import rollout as rolled
 from regard.look.trace import Trace, trace
@@ -34,8 +35,8 @@ class Predictor(Protocol):
         Returns:
             ``inputs``: the model's keyword arguments, tensors [1, …]; ``tokens``: the tokens that
             each stack reads, by its name; and where the task has them ``labels`` [1, T],
-            ``predicts`` (their names) and ``target`` (the text; the model's own where none was
-            given).
+            ``predicts`` (their names), ``target`` (the text; the model's own where none was given)
+            and of a picture ``pixels`` [H, W, C], ``grid`` and ``before``, as `Shown` has them.
         """
         ...
 
@@ -49,6 +50,7 @@ class Picture:
         text, target: the example in words.
         own: whether the target is the model's own answer.
         positions: of the stacks, where they were asked for.
+        shown: the picture that was read, where the model reads pictures.
     """
 
     trace: Trace | None
@@ -56,6 +58,7 @@ class Picture:
     target: str = ""
     own: bool = False
     positions: Sequence[Positions] = ()
+    shown: Shown | None = None
 
     def save(
         self, path: str | Path, *, view: str | None = None, layer: int = 0, head: int | None = None
@@ -92,10 +95,12 @@ class Picture:
 
     def figure(self, *, view: str | None = None, layer: int = 0, head: int | None = None) -> Figure:
         """The image as a matplotlib figure; see `save`."""
-        from regard.look import heatmap
+        from regard.look import heatmap, overlay
 
         if self.trace is None:
             return heatmap.draw_positions(self.positions)
+        if head is None and view is None and self.shown is not None:
+            return overlay.draw(self)
         if head is None:
             return heatmap.draw(self, view=view)
         return heatmap.draw_head(self, view or next(iter(view_names(self.trace))), layer, head)
@@ -114,7 +119,7 @@ class Picture:
 
 def look(
     model: nn.Module | Predictor,
-    text: str | tuple[str, ...] | None = None,
+    text: Any = None,
     *,
     target: str | None = None,
     inputs: Mapping[str, Any] | None = None,
@@ -129,7 +134,8 @@ def look(
 
     Args:
         model: what `regard.load` gives, or a module.
-        text: the example, for an opened run; a tuple where it reads pairs.
+        text: the example, for an opened run; a tuple where it reads pairs, a picture or its path
+            where it reads such.
         target: the right answer; each head is then switched off in turn to tell what it is worth.
         inputs, tokens, labels: for a module; see `regard.look.trace`.
         positions: draw the position encoding too.
@@ -158,8 +164,9 @@ def look(
         if rollout:
             result = rolled(result)
         answer = str(found.get("target", target) or "")
-        read = text if isinstance(text, str) else " | ".join(text)
-        return Picture(result, read, answer, own=target is None, positions=drawn)
+        shown = _shown(found)
+        read = _said(text, shown is not None)
+        return Picture(result, read, answer, own=target is None, positions=drawn, shown=shown)
     if inputs is None or tokens is None:
         if not positions:
             raise InputError("a module needs inputs, and tokens to name them by")
@@ -170,6 +177,20 @@ def look(
         result = rolled(result)
     words = [" ".join(stack) for stack in tokens.values()]
     return Picture(result, words[0], words[1] if len(words) > 1 else "", positions=drawn)
+
+
+def _shown(found: Mapping[str, Any]) -> Shown | None:
+    """The picture that was read, if it was one."""
+    if "pixels" not in found:
+        return None
+    return Shown(found["pixels"], found["grid"], found["before"])
+
+
+def _said(example: Any, picture: bool) -> str:
+    """What was read, in words."""
+    if picture:
+        return Path(example).name if isinstance(example, str | Path) else "a picture"
+    return " | ".join(example) if isinstance(example, tuple) else str(example)
 
 
 _positions = positions

@@ -67,6 +67,22 @@ def class_scorers(labels: Sequence[str]) -> dict[str, Scorer]:
     }
 
 
+def ranked_scorers() -> dict[str, Scorer]:
+    """Of the likeliest classes [N, K], the likeliest first."""
+
+    def among(count: int) -> Function:
+        def measure(right: Any, answered: Any) -> float:
+            return 100 * float((right[:, None] == answered[:, :count]).any(axis=1).mean())
+
+        return measure
+
+    named = {"top1": ("top-1", 1), "top5": ("top-5", 5)}
+    return {
+        key: Scorer(name, among(count), f"the class is among the {count} likeliest", among(count))
+        for key, (name, count) in named.items()
+    }
+
+
 def set_scorers(count: int) -> dict[str, Scorer]:
     """Of sets of classes, as rows of 0 and 1 [N, C]."""
     scores = _library()

@@ -4,6 +4,7 @@ from regard.models.bert import BERT, BERTConfig
 from regard.models.gpt import GPT, GPTConfig
 from regard.models.t5 import T5, T5Config
 from regard.models.transformer import Transformer, TransformerConfig
+from regard.models.vit import ViT, ViTConfig
 
 __all__ = [
     "BERT",
@@ -14,4 +15,6 @@ __all__ = [
     "T5Config",
     "Transformer",
     "TransformerConfig",
+    "ViT",
+    "ViTConfig",
 ]

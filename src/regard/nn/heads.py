@@ -1,19 +1,22 @@
 """Heads: what stands on the states and gives answers.
 
 Shapes: states [B, T, d_model] or [R, d_model], pooled [B, d_model], logits [..., V] or [..., C],
-weight [V, d_model]. A kind of encoder head is called with states and pooled, and says by ``pools``
-whether it reads the latter.
+weight [V, d_model], boxes [B, N, 4]. A kind of encoder head is called with states and pooled, and
+says by ``pools`` whether it reads the latter.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from regard import registry
+from regard.errors import RecipeError
 from regard.nn import backend
 from regard.nn.dropout import Dropout
 from regard.nn.linear import Linear
@@ -65,16 +68,24 @@ class EncoderHeadSpec(KindSpec):
 
 @dataclass(frozen=True)
 class HeadSize:
-    """What a model tells its head; ``dropout`` is that of its layers."""
+    """What a model tells its head; ``dropout`` is that of its layers.
+
+    Attributes:
+        vocab_size: 0 where it reads no words.
+        detections: how many of the last states may answer with a box.
+    """
 
     d_model: int
     vocab_size: int
     norm: NormSpec
     dropout: float
+    detections: int = 0
 
 
-def make_head(spec: EncoderHeadSpec, size: HeadSize, *, tied_to: nn.Parameter) -> nn.Module:
-    """The head that ``spec`` asks for; ``tied_to`` is the embedding's matrix."""
+def make_head(
+    spec: EncoderHeadSpec, size: HeadSize, *, tied_to: nn.Parameter | None = None
+) -> nn.Module:
+    """The head that ``spec`` asks for; ``tied_to`` is the embedding's matrix, if there is one."""
     found, options = spec.resolve()
     return cast(nn.Module, found(size, options, tied_to))
 
@@ -96,7 +107,7 @@ class NoHead(nn.Module):
 
     pools = False
 
-    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter | None) -> None:
         super().__init__()
 
     def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor:
@@ -109,7 +120,7 @@ class PooledHead(nn.Module):
 
     pools = True
 
-    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter | None) -> None:
         super().__init__()
 
     def forward(self, states: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,8 +150,12 @@ class MaskedLanguageModelHead(nn.Module):
 
     Options = MaskedHeadOptions
 
-    def __init__(self, size: HeadSize, options: MaskedHeadOptions, tied_to: nn.Parameter) -> None:
+    def __init__(
+        self, size: HeadSize, options: MaskedHeadOptions, tied_to: nn.Parameter | None
+    ) -> None:
         super().__init__()
+        if tied_to is None:
+            raise RecipeError("this family reads no words to guess", where="model.head")
         self.hidden = Linear(size.d_model, size.d_model)
         self.activation = registry.kind("activations", options.activation)
         self.norm = make_norm(size.norm, size.d_model)
@@ -176,7 +191,9 @@ class ClassificationHead(nn.Module):
     Options = ClassesOptions
     pools = True
 
-    def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
+    def __init__(
+        self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter | None
+    ) -> None:
         super().__init__()
         self.dropout = Dropout(size.dropout)
         self.linear = Linear(size.d_model, options.num_classes)
@@ -192,7 +209,9 @@ class TokenHead(nn.Module):
     Options = ClassesOptions
     pools = False
 
-    def __init__(self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter) -> None:
+    def __init__(
+        self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter | None
+    ) -> None:
         super().__init__()
         self.dropout = Dropout(size.dropout)
         self.linear = Linear(size.d_model, options.num_classes)
@@ -207,10 +226,51 @@ class SpanHead(nn.Module):
 
     pools = False
 
-    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter) -> None:
+    def __init__(self, size: HeadSize, options: None, tied_to: nn.Parameter | None) -> None:
         super().__init__()
         self.linear = Linear(size.d_model, 2)
 
     def forward(self, states: Tensor, pooled: Tensor | None) -> Tensor:
         """[B, T, d_model] → [B, T, 2]."""
         return cast(Tensor, self.linear(states))
+
+
+class BoxesHead(nn.Module):
+    """Each detection token's class and box (Fang et al., 2021, section 2; its reference code).
+
+    Two networks of three linear maps with ReLU between them. The class after the last is "no
+    object". A box is the place of its center, width and height, as shares of the picture's.
+    """
+
+    Options = ClassesOptions
+    pools = False
+
+    def __init__(
+        self, size: HeadSize, options: ClassesOptions, tied_to: nn.Parameter | None
+    ) -> None:
+        super().__init__()
+        if not size.detections:
+            raise RecipeError(
+                "boxes are what detection tokens answer, and there are none",
+                where="model.head",
+                hint="give a ViT model.detections = 100",
+            )
+        self.detections = size.detections
+
+        def network(outputs: int) -> nn.ModuleList:
+            widths = [size.d_model] * 3 + [outputs]
+            return nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(widths))
+
+        self.classes = network(options.num_classes + 1)
+        self.boxes = network(4)
+
+    def forward(self, states: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[B, T, d_model] → logits [B, N, C + 1] and boxes [B, N, 4]."""
+        own = states[:, -self.detections :]  # [B, N, d_model]
+        return _through(self.classes, own), _through(self.boxes, own).sigmoid()
+
+
+def _through(network: nn.ModuleList, states: Tensor) -> Tensor:
+    for linear in network[:-1]:
+        states = F.relu(linear(states))
+    return cast(Tensor, network[-1](states))

@@ -44,8 +44,9 @@ class Rows:
         return _call(_Pack, states, self)
 
     def pack_positions(self, positions: Tensor) -> Tensor:
-        """[B or 1, T] → [1, N]."""
-        return positions.expand(self.shape).flatten()[self.slots][None]
+        """[B or 1, T, …] → [1, N, …]."""
+        every = positions.expand(*self.shape, *positions.shape[2:])
+        return every.flatten(0, 1)[self.slots][None]
 
     def spread(self, states: Tensor) -> Tensor:
         """[1, N, d] → [B, T, d]; padding holds any token's states, and gives no gradient."""

@@ -1,6 +1,6 @@
 """Layers and stacks: states in, states out (paper, section 3.1).
 
-Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 1, T].
+Shapes: states [B, T, d_model], memory states [B, S, d_memory], positions [B or 1, T, …].
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from regard.nn.dropout import Dropout
 from regard.nn.feedforward import FeedForwardSpec
 from regard.nn.masks import Full, Rule, prepare
 from regard.nn.norms import NormSpec, make_norm
-from regard.nn.positions.scheme import PositionScheme, PositionSpec, SchemeSize
+from regard.nn.positions.scheme import GridSize, PositionScheme, PositionSpec, SchemeSize
 from regard.nn.residual import NormPlacement, Residual
 from regard.nn.rows import find_rows
 from regard.spec import Fraction, Positive
@@ -165,12 +165,14 @@ class Stack(nn.Module):
         input_norm: NormSpec | None = None,
         mask: Rule | None = None,
         d_memory: int | None = None,
+        grid: GridSize | None = None,
     ) -> None:
         super().__init__()
         attention = spec.layer.attention
         scheme, options = spec.positions.resolve()
         d_key, _ = attention.widths(d_model)
-        size = SchemeSize(d_model, d_key, attention.num_heads, max_positions)
+        heads, layers = attention.num_heads, spec.num_layers
+        size = SchemeSize(d_model, d_key, heads, max_positions, layers, grid)
         self.positions: PositionScheme = scheme(size, options)
         self.input_norm = None if input_norm is None else make_norm(input_norm, d_model)
         self.dropout = Dropout(input_dropout)
@@ -201,19 +203,19 @@ class Stack(nn.Module):
             states: embedded tokens [B, T, d_model].
             mask: rule of the batch, joined with the stack's own; with a cache, the cache's rule.
             memory: for cross-attention.
-            positions: [B or 1, T]; by default 0, 1, 2 …
+            positions: [B or 1, T], by default 0, 1, 2 …; or what the scheme's `places` gave.
             cache: extended by this call.
 
         Returns:
             [B, T, d_model].
 
         Raises:
-            InputError: when the text is longer than ``max_positions``.
+            InputError: when it is longer than ``max_positions``, places of sized grids apart.
         """
         length = states.shape[1] if cache is None else cache.length
-        if length > self.max_positions:
+        if length > self.max_positions and (positions is None or positions.ndim == 2):
             raise InputError(
-                f"a text of {length} tokens is longer than the model's {self.max_positions}",
+                f"an input of {length} tokens is longer than the model's {self.max_positions}",
                 hint="shorten it, or train with a larger model.max_positions",
             )
         if positions is None:

@@ -1,6 +1,7 @@
 """Losses of encoders that answer with classes or numbers.
 
-Shapes: ids, mask, segments [B, T]; logits [B, C] or [B, T, C]; labels [B], [B, T] or [B, C].
+Shapes: ids, mask, segments [B, T], pixels [B, C, H, W]; logits [B, C] or [B, T, C]; labels [B],
+[B, T] or [B, C].
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ IGNORED = -100
 
 
 def answers(model: nn.Module, batch: dict[str, Tensor]) -> Any:
-    """What an encoder's head answers to a batch's texts."""
+    """What an encoder's head answers to a batch's texts or pictures."""
     names = ("mask", "segments")
-    return model(batch["ids"], **{name: batch[name] for name in names if name in batch})
+    inputs = batch["pixels"] if "pixels" in batch else batch["ids"]
+    return model(inputs, **{name: batch[name] for name in names if name in batch})
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -30,9 +32,11 @@ def wide(logits: Tensor) -> Tensor:
 
 
 class Classes:
-    """Cross-entropy of a class, for each text or for each token that has a label.
+    """Cross-entropy of a class, for each text, picture, or token that has a label.
 
-    (Devlin et al., 2019, sections 4.1 and 5.3.)
+    (Devlin et al., 2019, sections 4.1 and 5.3.) Where examples are mixed with others, a batch has
+    the ``others``' labels and the ``share`` that is the example's own, and the loss is the mean of
+    the two labels' by it (Zhang et al., 2018, section 2).
 
     Args:
         label_smoothing: ε, as in `CrossEntropy`.
@@ -41,7 +45,7 @@ class Classes:
     reads = "labels"
     decomposable = True
     terms = ("loss", "nll", "error")
-    scores = ("accuracy", "f1", "matthews")
+    scores = ("accuracy", "f1", "matthews", "top1", "top5")
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         self.label_smoothing = check_smoothing(label_smoothing)
@@ -56,10 +60,9 @@ class Classes:
         logits = wide(answers(model, batch)).flatten(0, -2)
         real = (labels != IGNORED).nonzero()[:, 0]
         labels, logits = labels[real], logits[real]
-        smoothing = self.label_smoothing
-        loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+        loss = _mixed_loss(logits, labels, batch, self.label_smoothing)
         with torch.no_grad():
-            nll = loss if not smoothing else F.cross_entropy(logits, labels, reduction="sum")
+            nll = loss if not self.label_smoothing else _mixed_loss(logits, labels, batch, 0.0)
             error = (logits.argmax(dim=-1) != labels).sum().to(nll.dtype)
         count = float(len(labels))
         return {
@@ -67,6 +70,20 @@ class Classes:
             "nll": Term(nll.detach(), count, weight=0.0),
             "error": Term(error, count, weight=0.0),
         }
+
+
+def _mixed_loss(
+    logits: Tensor, labels: Tensor, batch: dict[str, Tensor], smoothing: float
+) -> Tensor:
+    """Summed over the batch; of mixed examples by both labels."""
+    if "others" not in batch:
+        return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    own, other = (
+        F.cross_entropy(logits, one, reduction="none", label_smoothing=smoothing)
+        for one in (labels, batch["others"])
+    )
+    share = batch["share"].to(own)
+    return (share * own + (1.0 - share) * other).sum()
 
 
 class MultiLabel:

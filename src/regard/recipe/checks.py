@@ -120,6 +120,7 @@ def check_task(recipe: Recipe) -> None:
         "data.answers": recipe.data.answers,
         "data.stride": recipe.data.stride,
         "data.prefix": recipe.data.prefix,
+        "data.broken": recipe.data.broken,
     }
     if recipe.mixture and "mixture" in task.uses:
         _check_mixture(recipe, task)

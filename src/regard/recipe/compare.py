@@ -30,6 +30,9 @@ MAY_CHANGE = (
 but must hold what they held: training checks that. Another number of threads may round otherwise:
 the run's environment file notices, and training warns."""
 
+LEARNED = ("augmentation.mean", "augmentation.std")
+"""What the data say where a recipe does not."""
+
 
 def differences(stored: Recipe, new: Recipe) -> list[str]:
     """The keys in which ``new`` asks for another run than ``stored``, a run's resolved recipe.
@@ -47,6 +50,7 @@ def differences(stored: Recipe, new: Recipe) -> list[str]:
         if not key.startswith(MAY_CHANGE)
         and before.get(key) != after.get(key)
         and after.get(key) != "auto"
+        and not (key in LEARNED and key not in after)
     )
 
 

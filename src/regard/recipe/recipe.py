@@ -18,6 +18,7 @@ from pydantic import PrivateAttr, ValidationError
 from regard import registry
 from regard.errors import RecipeError
 from regard.recipe import text as toml
+from regard.recipe.augmentation import Augmentation
 from regard.recipe.checks import (
     check_metric,
     check_objective,
@@ -270,6 +271,8 @@ class Recipe(RecipeModel):
             strategy = registry.task(self.task).strategy
             decoding = decoding.model_copy(update={"strategy": strategy})
         changes = {"model": model, "objective": objective, "decoding": decoding}
+        if "augmentation" in registry.task(self.task).uses:
+            changes["augmentation"] = self.augmentation or Augmentation()
         made = self.model_copy(update=changes)
         made._settled = True
         return made

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from regard.recipe.augmentation import Augmentation
+from regard.recipe.section import Count, Fraction, Open, Pair, Positive, Section
 
 Forms = tuple[tuple[str, ...], ...]
 
@@ -27,28 +30,6 @@ ALTERNATIVES: dict[str, tuple[Forms, ...]] = {
     "evaluation": (PERIODS,),
 }
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Pair = Annotated[tuple[float, float], Field(strict=False)]
-
-
-class Section(BaseModel):
-    """A table of a recipe."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Open(Section):
-    """A table that also holds keys of its kind or task, checked in stage two."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    @property
-    def own(self) -> dict[str, Any]:
-        """The keys that are not everyone's."""
-        return dict(self.__pydantic_extra__ or {})
-
 
 class Split(Open):
     """Where one part of the data comes from, in one of three forms.
@@ -58,7 +39,11 @@ class Split(Open):
 
     source: str | None = Field(None, description="file of source texts, one a line")
     target: str | None = Field(None, description="file of target texts, line by line the source's")
-    file: str | None = Field(None, description="one .tsv, .csv, .jsonl or .parquet file instead")
+    file: str | None = Field(
+        None,
+        description="one .tsv, .csv, .jsonl or .parquet file instead; of pictures also a folder, "
+        ".zip or .tar that holds a folder for each class, or Pascal VOC's, and COCO's .json",
+    )
     fields: dict[str, str | int] | None = Field(
         None,
         description='its columns, e.g. { source = "en", target = "de" }; numbers from 1 where a '
@@ -109,6 +94,11 @@ class Data(Section):
     )
     answers: str | None = Field(
         None, description="dialogue: the role whose turns the model learns; default: assistant"
+    )
+    broken: Literal["error", "skip"] | None = Field(
+        None,
+        description="pictures: what becomes of one that cannot be read: error (the default), or "
+        "skip, which leaves it out and counts it",
     )
 
 
@@ -257,7 +247,9 @@ class Training(Section):
         0, description="stop after so many evaluations without a better score; 0 = never"
     )
     workers: Count = Field(
-        0, description="micro-batches that a thread makes ahead; changes no result"
+        0,
+        description="micro-batches that are made ahead, by a thread, or of pictures by as many; "
+        "changes no result",
     )
     optimizer: Optimizer = Field(default_factory=Optimizer, description="how a step is made")
     schedule: Schedule = Field(default_factory=Schedule, description="the learning rate")
@@ -349,7 +341,7 @@ class RecipeModel(Section):
         description="family, preset or start_from, and the family's own settings",
     )
     objective: Objective = Field(default_factory=Objective, description="the loss")
-    augmentation: dict[str, Any] | None = Field(None, description="changes made to pictures")
+    augmentation: Augmentation | None = Field(None, description="changes made to pictures")
     mixture: list[Mixed] | None = Field(
         None,
         description="text-to-text: several tasks in one run, in place of data.train, valid and "

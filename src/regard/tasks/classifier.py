@@ -89,7 +89,10 @@ class Classifier:
         tokenizer: of its text.
         labels: the classes; none where it answers with a number.
         sides: texts of an input, 1 or 2; None where the run does not say.
+        reads: what an input is called.
     """
+
+    reads = "text"
 
     def __init__(self, model: nn.Module, task: Classification) -> None:
         self.model = model

@@ -1,25 +1,29 @@
-"""What encoder tasks share whose answers have names: classes of texts, tags of words."""
+"""What tasks share whose answers have names: classes of texts and pictures, tags of words."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 from regard.data import Source
 from regard.data.codecs import Labels, LabelSets, Target
 from regard.errors import RecipeError
+from regard.recipe import Recipe
 from regard.tasks.encoding import EncoderTask
 
 LABELS = "labels.json"
 
 
-class LabelTask(EncoderTask):
+class Labeled(ABC):
     """A task whose labels are learned from the training data and kept in the run.
 
     Attributes:
+        recipe, directory: of the run.
         target: the labels, or numbers, which have no names.
     """
 
+    recipe: Recipe
+    directory: Path
     target: Target
 
     @property
@@ -66,3 +70,7 @@ class LabelTask(EncoderTask):
                 where="data.train",
                 hint=f"fields.{self.label_column} says which column holds them",
             )
+
+
+class LabelTask(Labeled, EncoderTask):
+    """A task of a text encoder whose answers have names."""

@@ -26,11 +26,12 @@ class Reader:
     """A model and its tokenizer.
 
     Attributes:
-        model: called as ``model(ids)``; it gives states, or what its head says.
-        tokenizer: of its text.
+        model: called as ``model(ids)`` or ``model(pixels)``; it gives states, or what its head
+            says.
+        tokenizer: of its text, if it reads such.
     """
 
-    def __init__(self, model: nn.Module, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Tokenizer | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
 
@@ -42,8 +43,10 @@ class Reader:
         """A text as the model reads it, for `regard.look.look`.
 
         Raises:
-            InputError: a target is given, or the text is too long.
+            InputError: a target is given, the text is too long, or the model reads none.
         """
+        if self.tokenizer is None:
+            raise InputError("this model reads pictures, and has no head to look at them for")
         if target is not None:
             raise InputError("a model without a head answers nothing: leave the target out")
         config: Any = self.model.config
@@ -66,25 +69,28 @@ class States(Task):
     family: ClassVar[str] = "bert"
     verb: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ()
+    uses: ClassVar[tuple[str, ...]] = ("augmentation",)
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.tokenizer: Tokenizer
+        self.tokenizer: Tokenizer | None = None
 
     def prepare(self, run: Path, report: Report) -> Splits:
         """Nothing is trained on states alone."""
         self._refuse()
 
     def open(self, run: Path) -> None:
-        """Read the run's tokenizer."""
+        """Read the tokenizer of a run that reads text."""
+        if self.recipe.augmentation is not None:
+            return
         found = stored(self.recipe, run)
         if not found:
             raise RunError("the run has no tokenizer", where=str(run / TOKENIZER))
         (self.tokenizer,) = found
 
     def model_settings(self) -> dict[str, Any]:
-        """The size of the vocabulary."""
-        return {"vocab_size": self.tokenizer.vocab_size}
+        """The size of the vocabulary, where there is one."""
+        return {} if self.tokenizer is None else {"vocab_size": self.tokenizer.vocab_size}
 
     def predictor(self, model: nn.Module) -> Reader:
         """The model and its tokenizer."""
@@ -116,7 +122,7 @@ class States(Task):
         """There is nothing to score."""
         self._refuse()
 
-    def check_tokenizer(self, count: int) -> str:
+    def check_inputs(self, count: int) -> str:
         """There are no data."""
         self._refuse()
 

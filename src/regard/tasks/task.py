@@ -126,7 +126,9 @@ class Task(Protocol):
         strategy: how outputs are searched, where the recipe does not say it.
         stand_in: settings of the model that the data decide, as long as there are none.
         uses: which of the recipe's keys that are not every task's it reads: ``augmentation``,
-            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``, ``data.prefix``.
+            ``mixture``, ``data.roles``, ``data.answers``, ``data.stride``, ``data.prefix``,
+            ``data.broken``.
+        inputs: what users call those of the model.
     """
 
     name: ClassVar[str]
@@ -138,6 +140,7 @@ class Task(Protocol):
     strategy: ClassVar[str] = "beam"
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8}
     uses: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[str] = "texts"
 
     def __init__(self, recipe: Recipe) -> None: ...
 
@@ -200,8 +203,11 @@ class Task(Protocol):
         """Whether a run is better than another on the same examples, by a paired test."""
         ...
 
-    def check_tokenizer(self, count: int) -> str:
-        """Whether texts of the training data come back as they went in; says how many of them."""
+    def check_inputs(self, count: int) -> str:
+        """Whether inputs of the training data are read as they are: how many of so many.
+
+        Texts have to come back from the tokenizer as they went in.
+        """
         ...
 
     def show(self, model: nn.Module, count: int) -> Sequence[Sample]:

@@ -114,7 +114,7 @@ class TextTask(Task):
         found = {"train": split}
         if valid is not None:
             found["valid"] = self.split(valid, training=False)
-        notes = [line for one in found.values() for line in (*one.notes, *_left_out(one.data))]
+        notes = [line for one in found.values() for line in (*one.notes, *left_out(one.data))]
         digests = {name: one.data.digest() for name, one in found.items()}
         watched = found["valid"].batches if valid is not None else None
         return Splits(split.batches, watched, tuple(notes), digests)
@@ -162,21 +162,14 @@ class TextTask(Task):
 
     def shuffled(self, data: PreparedData, collate: Collate) -> BatchSource:
         """Batches to train on, of the recipe's size."""
-        training = self.recipe.training
-        settings = BatchSettings(
-            budget=training.batch_size or training.batch_tokens or DEFAULT_BATCH_TOKENS,
-            measure="sentences" if training.batch_size else training.batch_measure,
-            seed=training.seed,
-            prefetch=training.workers,
-        )
-        return BatchSource(data, collate, settings)
+        return shuffled(self.recipe, data, collate)
 
     def in_order(self, data: PreparedData, collate: Collate, longest: int) -> BatchSource:
         """Batches to score or to answer, alike lengths together; ``longest`` fits into one."""
         budget = max(self.recipe.training.batch_tokens or DEFAULT_BATCH_TOKENS, longest)
         return BatchSource(data, collate, BatchSettings(budget, "padded", shuffle=False))
 
-    def check_tokenizer(self, count: int) -> str:
+    def check_inputs(self, count: int) -> str:
         """Whether texts of the training data come back as they went in; says how many do."""
         every = self.texts(self.text("train"))
         texts = [self.as_read(text) for text in itertools.islice(every, count)]
@@ -233,6 +226,27 @@ def learned(
     return learn_once(settings, source, texts, cache=cache, what=what)
 
 
+def shuffled(
+    recipe: Recipe, data: PreparedData, collate: Collate, *, threads: int = 1
+) -> BatchSource:
+    """Batches to train on, of the recipe's size.
+
+    Args:
+        recipe: says how large they are, and how many are made ahead.
+        data, collate: what they are made of.
+        threads: that make them.
+    """
+    training = recipe.training
+    settings = BatchSettings(
+        budget=training.batch_size or training.batch_tokens or DEFAULT_BATCH_TOKENS,
+        measure="sentences" if training.batch_size else training.batch_measure,
+        seed=training.seed,
+        prefetch=training.workers,
+        threads=threads,
+    )
+    return BatchSource(data, collate, settings)
+
+
 def objective_of(recipe: Recipe) -> Any:
     """The recipe's loss; what it does not say is the objective's own default."""
     settings = recipe.objective
@@ -251,7 +265,8 @@ def with_columns(recipe: Recipe, data: Mapping[str, Any] | None) -> Mapping[str,
     return {**data, "fields": {**named, **given}} if named and isinstance(given, Mapping) else data
 
 
-def _left_out(data: PreparedData) -> list[str]:
+def left_out(data: PreparedData) -> list[str]:
+    """Lines that say what is missing, and why."""
     return [f"left out: {count:,} {reason}" for reason, count in data.dropped.items()]
 
 

@@ -194,7 +194,7 @@ class Translation(TextTask):
             lowercase=self.recipe.tokenizer.lowercase,
         )
 
-    def check_tokenizer(self, count: int) -> str:
+    def check_inputs(self, count: int) -> str:
         """Whether texts come back from the tokenizers as they went in; says how many do."""
         pairs = list(itertools.islice(self.text("train"), count))
         same = 0

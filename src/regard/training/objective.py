@@ -95,7 +95,9 @@ class Loss(nn.Module):
 
 
 def count_tokens(batch: Batch, counts: Mapping[str, float]) -> int:
-    """Real tokens of a batch: what its masks hold, or else the items of the loss."""
+    """Real tokens of a batch: what it or its masks say, or else the items of the loss."""
+    if "tokens" in batch:
+        return int(batch["tokens"].sum())
     masks = [tensor for name, tensor in batch.items() if name.split("_")[-1] == "mask"]
     return sum(int(mask.sum()) for mask in masks) if masks else int(max(counts.values(), default=0))
 

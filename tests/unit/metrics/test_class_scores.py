@@ -10,6 +10,7 @@ from regard.metrics.classification import (
     class_scorers,
     compare_all,
     number_scorers,
+    ranked_scorers,
     score_all,
     set_scorers,
 )
@@ -136,3 +137,15 @@ class TestResampling:
             found.append(p_value(measures, 100, 200))
         assert 0 <= sum(p < 0.05 for p in found) <= 9
         assert 0.3 < float(np.mean(found)) < 0.7
+
+
+def test_the_likeliest_classes() -> None:
+    right = np.array([3, 1, 4, 1])
+    answered = np.array([[3, 0, 1, 2, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 5], [5, 4, 3, 2, 1]])
+    found = score_all(ranked_scorers(), right, answered, 200)
+    assert found["top1"].value == 25.0
+    assert found["top5"].value == 75.0
+    low, high = found["top5"].interval
+    assert low <= 75.0 <= high
+    (first, _) = compare_all(ranked_scorers(), right, answered, answered[:, ::-1])
+    assert (first.baseline.value, first.system.value) == (25.0, 25.0)

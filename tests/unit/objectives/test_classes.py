@@ -154,3 +154,25 @@ def test_sums_are_float32_at_least(objective, head, labels):
 
     terms = objective(Narrow(), batch(labels()))
     assert {term.sum.dtype for term in terms.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_mixed_examples_have_two_labels(smoothing: float) -> None:
+    """As with soft targets: the share of a class is what the example has of it."""
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    batch = {
+        "pixels": torch.zeros(4, 1, 2, 2),
+        "labels": torch.tensor([0, 1, 2, 1]),
+        "others": torch.tensor([1, 2, 1, 0]),
+        "share": torch.full((4,), 0.7),
+    }
+    soft = 0.7 * nn.functional.one_hot(batch["labels"], 3)
+    soft = soft + 0.3 * nn.functional.one_hot(batch["others"], 3)
+    soft = (1 - smoothing) * soft + smoothing / 3
+    terms = Classes(smoothing)(lambda pixels: logits, batch)
+    wanted = -(soft * logits.log_softmax(dim=1)).sum()
+    torch.testing.assert_close(terms["loss"].sum, wanted, rtol=1e-6, atol=0)
+    assert terms["error"].sum == (logits.argmax(dim=1) != batch["labels"]).sum()
+    counts = Classes(smoothing).counts(batch)
+    assert {name: term.count for name, term in terms.items()} == counts

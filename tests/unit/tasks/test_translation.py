@@ -138,7 +138,7 @@ def test_references_are_read_as_words(make, tmp_path):
     assert examples.origins[1] == f"{tmp_path / 'valid.source'}:2"
     assert len(examples.first(1)) == 1
     assert task.bleu_tokens == "none"
-    assert "24 of 24 texts come back" in task.check_tokenizer(100)
+    assert "24 of 24 texts come back" in task.check_inputs(100)
 
 
 def test_scores(make, tmp_path):

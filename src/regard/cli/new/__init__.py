@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from regard.cli.new.classification import classification
 from regard.cli.new.dialogue import dialogue
+from regard.cli.new.image_classification import image_classification
 from regard.cli.new.language_modeling import language_modeling
 from regard.cli.new.masked_language_modeling import masked_language_modeling
+from regard.cli.new.object_detection import object_detection
 from regard.cli.new.question_answering import question_answering
 from regard.cli.new.summarization import summarization
 from regard.cli.new.tagging import tagging
@@ -34,5 +36,7 @@ for command in (
     question_answering,
     text_to_text,
     summarization,
+    image_classification,
+    object_detection,
 ):
     app.command()(command)

@@ -50,6 +50,16 @@ def count_lines(path: str | Path) -> int:
         return sum(1 for _ in stream)
 
 
+def read_bytes(path: str | Path) -> bytes:
+    """The whole of a file, uncompressed.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    with _open(path) as stream, _damage(display_name(path)):
+        return stream.read()
+
+
 def display_name(path: str | Path) -> str:
     """How an error or an origin calls a file."""
     return "<stdin>" if str(path) == STDIN else str(path)

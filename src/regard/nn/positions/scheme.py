@@ -1,6 +1,6 @@
 """The doors by which positions enter a Transformer.
 
-Shapes: positions [B or 1, T] (integers), states [B, T, d_model], heads [B, H, T, d_key],
+Shapes: positions [B or 1, T, …] (integers), states [B, T, d_model], heads [B, H, T, d_key],
 score bias [B or 1, H or 1, Tq, Tk], relation [B or 1, 1, Tq, Tk].
 
 A scheme is one class with the doors that it uses: *added* to the states, *turned* into queries
@@ -11,6 +11,7 @@ and caches need no special case.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +30,34 @@ class PositionSpec(KindSpec):
 
 
 @dataclass(frozen=True)
+class GridSize:
+    """Tokens that stand on a grid, row by row, between some that stand outside of it.
+
+    Attributes:
+        shape: the grid's length along each axis: frames of a clip first, then rows, then columns.
+        before, after: tokens outside, such as a class token.
+    """
+
+    shape: tuple[int, ...]
+    before: int = 0
+    after: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """All of them."""
+        return self.before + math.prod(self.shape) + self.after
+
+
+@dataclass(frozen=True)
 class SchemeSize:
-    """What a stack tells its scheme: widths, heads and the longest text."""
+    """What a stack tells its scheme: widths, heads, layers and the longest text, or the grid."""
 
     d_model: int
     d_key: int
     num_heads: int
     max_positions: int
+    num_layers: int = 1
+    grid: GridSize | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,10 @@ class PositionScheme(nn.Module):
         super().__init__()
         self.size = size
         self.options = options
+
+    def places(self, grid: GridSize, device: torch.device) -> Tensor:
+        """Positions of tokens on a grid, as the doors read them: by default [1, T], in order."""
+        return torch.arange(grid.tokens, device=device)[None]
 
     def add(self, states: Tensor, positions: Tensor, layer: int) -> Tensor:
         """Door one: states [B, T, d_model] with positions [B or 1, T] added, before a layer."""

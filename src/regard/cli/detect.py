@@ -1,0 +1,103 @@
+"""``regard detect``: pictures in, the boxes of what is to be seen out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from regard.cli import options
+from regard.cli.files import refuse_existing
+from regard.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from regard.tasks.detector import Detection
+
+COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#aa6e28", "#808000")
+"""Of classes, in the order in which the run has them."""
+
+
+def detect(
+    run: options.Run,
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="paths of pictures")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="draw the boxes: a new picture, or of several a new directory for them",
+        ),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="boxes below this probability are left out", min=0.0, max=1.0)
+    ] = 0.5,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="one JSON object a line: picture, size, and boxes with label, probability and "
+            "edges in pixels",
+        ),
+    ] = False,
+    precision: options.Precision = None,
+    device: options.Device = "auto",
+    checkpoint: options.Checkpoint = "auto",
+) -> None:
+    """Find the objects in pictures; a line for each: label, probability, left, top, right, bottom.
+
+    regard detect runs/bccd smear.jpg -o found.png
+
+    regard detect runs/bccd smears/*.jpg --json
+    """
+    from regard.cli.files import predictor
+
+    refuse_existing(output)
+    several = len(pictures) > 1
+    if several and len({path.name for path in pictures}) < len(pictures) and output is not None:
+        raise InputError("two of these pictures have one name, so that one would be lost")
+    detector = predictor(run, "detect", precision, device, checkpoint)
+    for path in pictures:
+        found = detector.detect(path, threshold=threshold)
+        if as_json:
+            boxes = [vars(box) for box in found.boxes]
+            said = {"picture": str(path), "size": found.size, "boxes": boxes}
+            typer.echo(json.dumps(said, ensure_ascii=False))
+        else:
+            for box in found.boxes:
+                typer.echo(f"{path}: {box}" if several else str(box))
+        if output is not None:
+            place = output / f"{path.stem}.png" if several else output
+            place.parent.mkdir(exist_ok=True)
+            _save(drawn(path, found, detector.labels), place)
+
+
+def drawn(path: Path, found: Detection, labels: Any) -> Image:
+    """A picture with its boxes, a color for each class."""
+    from PIL import ImageDraw
+
+    from regard.data.pictures import opened
+
+    picture = opened(path.read_bytes(), 3)
+    pen = ImageDraw.Draw(picture)
+    width = max(1, round(min(picture.size) / 240))
+    for box in reversed(found.boxes):  # the likeliest on top
+        color = COLORS[labels.index(box.label) % len(COLORS)]
+        pen.rectangle(box.edges, outline=color, width=width)
+        words, corner = f"{box.label} {box.probability:.2f}", (box.left + width, box.top + width)
+        pen.rectangle(pen.textbbox(corner, words), fill=color)
+        pen.text(corner, words, fill="white")
+    return picture
+
+
+def _save(picture: Image, place: Path) -> None:
+    try:
+        picture.save(place)
+    except (OSError, ValueError) as error:
+        place.unlink(missing_ok=True)
+        raise InputError(
+            f"the picture cannot be written: {error}", where=str(place), hint="such as found.png"
+        ) from None

@@ -1,0 +1,387 @@
+"""Pictures with labels: folders and archives by class, IDX files, tables of paths.
+
+A source yields the name of each picture with its label; `PictureSource.read` gives the picture.
+
+======================  ===========================================================================
+what is met             what happens
+======================  ===========================================================================
+folder, zip, tar        the label is the name of the folder that directly holds the picture; a
+                        picture in no folder is a ``DataError``
+other files there       left out and counted, by their ending; hidden ones (``.x``, ``__MACOSX``)
+                        are none of the data
+order                   by name in folders, as they stand in archives, tables and IDX files
+table                   paths are relative to the table; a missing picture is a ``DataError`` with
+                        the table's line
+IDX                     bytes alone, ``[N, H, W]`` or ``[N, H, W, C]``, also ``.gz`` and ``.zst``;
+                        labels are their numbers; unequal counts are a ``DataError``
+damaged archive         ``DataError`` with the archive and, where it is known, the member
+======================  ===========================================================================
+
+What a single picture may be is `regard.data.pictures`' matter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import struct
+import tarfile
+import weakref
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from regard.data.readers.lines import check_file, display_name, read_bytes
+from regard.data.readers.source import Example, check_keys
+from regard.data.readers.tables import Table, is_table
+from regard.errors import DataError, RecipeError
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture that needs no decoding, [H, W] or [H, W, C]."""
+
+PICTURE, LABEL = "picture", "label"
+ENDINGS = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".pbm", ".pnm", ".avif", ".jp2", ".ico"),
+)
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+NO_PICTURE = "no picture by its ending"
+MOST_BYTES = 1 << 29
+"""Of one member of an archive, unpacked: beyond that it is a trap."""
+
+_IDX_BYTES = 0x08
+_DAMAGE = (
+    OSError,
+    EOFError,
+    RuntimeError,  # an encrypted member
+    NotImplementedError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
+
+
+class PictureSource(ABC):
+    """Names of pictures with their labels; a `regard.data.Source`.
+
+    Attributes:
+        path: of the folder, archive or file.
+        files, identity: see `regard.data.Source`.
+        left_out: how many files were no pictures, by reason; known once all were read.
+        chunk: how many pictures are prepared together.
+    """
+
+    columns = (PICTURE, LABEL)
+    chunk = 64
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files: tuple[Path, ...] = (path,)
+        self.identity: Mapping[str, Any] = {"format": type(self).__name__}
+        self.left_out: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[Example]:
+        self.left_out.clear()
+        for number, (name, label) in enumerate(self.named(), start=1):
+            yield Example((name, label), display_name(self.path), number)
+
+    @abstractmethod
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Name and label of each picture."""
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | Pixels:
+        """A picture, as its file has it, or as pixels.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+
+    def origin(self, name: str) -> str:
+        """What errors call a picture."""
+        return f"{self.path}:{name}"
+
+    def _labeled(self, names: Iterator[str]) -> Iterator[tuple[str, str]]:
+        """Those that are pictures, each with the folder that holds it."""
+        for name in names:
+            path = PurePosixPath(name)
+            if any(part.startswith((".", "__MACOSX")) for part in path.parts):
+                continue
+            if path.suffix.lower() not in ENDINGS:
+                self.left_out[NO_PICTURE] += 1
+            elif not path.parent.name:
+                raise DataError(
+                    "this picture stands in no folder that could be its class",
+                    where=self.origin(name),
+                    hint="put the pictures of each class in a folder of its name, or give a table "
+                    "with the columns picture (a path) and label",
+                )
+            else:
+                yield name, path.parent.name
+
+
+class Files(PictureSource):
+    """Many files, those of each class in a folder of its name."""
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Of all files."""
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Of the pictures, with the folders that hold them."""
+        return self._labeled(self.names())
+
+
+class Folder(Files):
+    """A folder that holds a folder of pictures for each class."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        found = (one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
+        self._names = sorted(found)
+
+    def names(self) -> Iterator[str]:
+        """By name."""
+        return iter(self._names)
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        return _read(self.path / name)
+
+    def origin(self, name: str) -> str:
+        """Its path."""
+        return str(self.path / name)
+
+
+class Zip(Files):
+    """A zip archive of such folders."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._archive: zipfile.ZipFile | None = None
+
+    def names(self) -> Iterator[str]:
+        """As they stand in the archive."""
+        return (one.filename for one in self._opened().infolist() if not one.is_dir())
+
+    def read(self, name: str) -> bytes:
+        """The member's bytes."""
+        archive = self._opened()
+        with _damage(self.origin(name)):
+            _check_size(archive.getinfo(name).file_size, self.origin(name))
+            return archive.read(name)
+
+    def _opened(self) -> zipfile.ZipFile:
+        if self._archive is None:
+            with _damage(str(self.path)):
+                self._archive = zipfile.ZipFile(self.path)
+        return self._archive
+
+
+class Tar(Files):
+    """A tar archive of such folders, packed or not; nothing is ever unpacked to disk."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._archive: tarfile.TarFile | None = None
+
+    def names(self) -> Iterator[str]:
+        """As they stand in the archive."""
+        archive = self._opened()
+        with _damage(str(self.path)):
+            members = archive.getmembers()
+        return (one.name.removeprefix("./") for one in members if one.isfile())
+
+    def read(self, name: str) -> bytes:
+        """The member's bytes."""
+        archive = self._opened()
+        with _damage(self.origin(name)):
+            try:
+                member = archive.getmember(name)
+            except KeyError:
+                member = archive.getmember(f"./{name}")
+            _check_size(member.size, self.origin(name))
+            file = archive.extractfile(member)
+            held = b"" if file is None else file.read()
+            if len(held) != member.size:
+                raise EOFError("the archive ends before this member does")
+            return held
+
+    def _opened(self) -> tarfile.TarFile:
+        if self._archive is None:
+            with _damage(str(self.path)):
+                self._archive = tarfile.open(self.path)  # noqa: SIM115 (as long as the source)
+            weakref.finalize(self, self._archive.close)
+        return self._archive
+
+
+class Idx(PictureSource):
+    """Pictures and labels in two IDX files, MNIST's format (LeCun et al., 1998)."""
+
+    def __init__(self, pictures: Path, labels: Path) -> None:
+        super().__init__(pictures)
+        self.files = (pictures, labels)
+        self._pictures: Pixels | None = None
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Their numbers, from 1."""
+        pictures, labels = self._held(), read_idx(self.files[1])
+        if labels.ndim != 1 or len(labels) != len(pictures):
+            counts = f"{len(pictures):,} pictures for {len(labels):,} labels"
+            raise DataError(f"{counts} of {labels.ndim} dimensions", where=str(self.files[1]))
+        for number, label in enumerate(labels.tolist(), start=1):
+            yield str(number), str(label)
+
+    def read(self, name: str) -> Pixels:
+        """The picture of a number."""
+        found: Pixels = self._held()[int(name) - 1]
+        return found
+
+    def _held(self) -> Pixels:
+        if self._pictures is None:
+            self._pictures = read_idx(self.path)
+            if self._pictures.ndim not in (3, 4):
+                raise DataError(
+                    f"pictures have 3 dimensions or 4, not {self._pictures.ndim}",
+                    where=str(self.path),
+                    hint="data.*.source names the pictures, data.*.target their labels",
+                )
+        return self._pictures
+
+
+class PictureTable(PictureSource):
+    """A table with a column of paths and one of labels."""
+
+    def __init__(self, path: Path, fields: Mapping[str, str | int]) -> None:
+        super().__init__(path)
+        self._table = Table(path, fields)
+        self._lines: dict[str, int] = {}
+        self.identity = {"format": type(self).__name__, **self._table.identity}
+        for number, (name, _) in enumerate(self.named(), start=1):
+            self._lines.setdefault(name, number)
+        self.files = (path, *sorted({self._place(name) for name in self._lines}))
+
+    def __iter__(self) -> Iterator[Example]:
+        yield from (one for one in self._table if any(field.strip() for field in one.fields))
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """As the table has them."""
+        for one in self._table:
+            if any(field.strip() for field in one.fields):
+                self._place(one.fields[0], one.origin)
+                yield one.fields[0], one.fields[1]
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+        return _read(self._place(name))
+
+    def origin(self, name: str) -> str:
+        """Its path."""
+        return str(self.path.parent / name.strip())
+
+    def _place(self, name: str, origin: str = "") -> Path:
+        try:
+            return check_file(self.path.parent / name.strip())
+        except DataError as error:
+            where = f"{origin}: {error.where}" if origin else error.where
+            raise DataError(error.what, where=where, hint=error.hint) from None
+
+
+def open_pictures(data: Mapping[str, Any]) -> PictureSource:
+    """The source that a recipe's ``data.train``, ``data.valid`` or ``data.test`` describes.
+
+    Args:
+        data: ``{"file": F}`` with F a folder, a zip or tar archive, or a table (``fields`` may say
+            its columns ``picture`` and ``label``); or ``{"source": F, "target": F}``, IDX files of
+            pictures and of labels.
+
+    Raises:
+        RecipeError: an unknown or missing key.
+        DataError: a file is missing or of an unknown kind.
+    """
+    if "file" not in data:
+        check_keys(data, ("source", "target"), missing=True)
+        return Idx(check_file(data["source"]), check_file(data["target"]))
+    check_keys(data, ("file", "fields"), missing=False)
+    path, fields = Path(str(data["file"])), data.get("fields")
+    if fields is not None and not is_table(path):
+        raise RecipeError(
+            "fields name the columns of a table, and this is none",
+            where=str(path),
+            hint="leave fields out: the label is the name of the folder that holds a picture",
+        )
+    if not is_table(path) and (found := files_of(path)) is not None:
+        return found
+    path = check_file(path)
+    if not is_table(path):
+        raise DataError(
+            "the kind of these pictures cannot be told from the name",
+            where=str(path),
+            hint="give a folder that holds a folder for each class, the same as .zip or .tar, a "
+            "table (.csv, .tsv, .jsonl, .parquet) with the columns picture (a path) and label, or "
+            "IDX files as source (pictures) and target (labels)",
+        )
+    fields = fields or {name: name for name in PictureSource.columns}
+    check_keys(fields, PictureSource.columns, missing=True)
+    return PictureTable(path, {name: fields[name] for name in PictureSource.columns})
+
+
+def files_of(path: Path) -> Files | None:
+    """A folder or archive; None where it is neither.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if path.is_dir():
+        return Folder(path)
+    name = check_file(path).name.lower()
+    if name.endswith(".zip"):
+        return Zip(path)
+    return Tar(path) if name.endswith(TARS) else None
+
+
+def read_idx(path: Path) -> Pixels:
+    """An IDX file's array; views of it are cheap.
+
+    Raises:
+        DataError: it is none, or not whole.
+    """
+    raw = read_bytes(path)
+    if len(raw) < 4 or raw[:2] != b"\0\0" or not 1 <= raw[3] <= 4:
+        raise DataError("this is no IDX file", where=str(path))
+    if raw[2] != _IDX_BYTES:
+        raise DataError(f"this IDX file holds numbers of type 0x{raw[2]:02x}", where=str(path))
+    start = 4 + 4 * raw[3]
+    shape = struct.unpack(f">{raw[3]}I", raw[4:start]) if len(raw) >= start else (0,)
+    count = int(np.prod(shape, dtype=object))
+    if len(raw) != start + count:
+        held = f"{max(len(raw) - start, 0):,} bytes, not the {count:,}"
+        raise DataError(f"the file has {held} that its head announces", where=str(path))
+    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _read(path: Path) -> bytes:
+    with _damage(str(path)):
+        return path.read_bytes()
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > MOST_BYTES:
+        raise DataError(f"this member has {size:,} bytes: no picture has so many", where=where)
+
+
+@contextlib.contextmanager
+def _damage(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _DAMAGE as error:
+        what = getattr(error, "strerror", None) or error
+        raise DataError(f"this cannot be read: {what}", where=where) from error

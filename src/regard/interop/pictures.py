@@ -1,0 +1,99 @@
+"""What makes numbers of pixels, as Hugging Face's ``preprocessor_config.json`` says it.
+
+Ours stands in the recipe: ``augmentation.mean``, ``.std`` and ``.fit``, and the model's size.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from regard.errors import InputError
+from regard.interop.files import read_json
+from regard.interop.format import Format
+from regard.models.vit import ViTConfig
+
+PROCESSOR = "preprocessor_config.json"
+BILINEAR = 2
+"""Their number of the way in which we bring a picture to another size."""
+
+_PROCESSORS = {"vit": "ViTImageProcessor", "yolos": "YolosImageProcessor"}
+
+
+def read_processor(directory: Path, form: Format, config: ViTConfig) -> tuple[dict[str, Any], str]:
+    """The recipe's settings of pixels; a line that says where they come from.
+
+    Raises:
+        InputError: pixels become numbers in another way than ours.
+    """
+    assert form.pixels is not None
+    path = directory / PROCESSOR
+    usual_mean, usual_std = (list(one) for one in form.pixels)
+    if not path.exists():
+        mean, std = ([sum(one) / len(one)] * config.channels for one in (usual_mean, usual_std))
+        if config.channels == len(usual_mean):
+            mean, std = usual_mean, usual_std
+        usual = f"the mean and deviation usual for {form.model_type}"
+        return {"mean": mean, "std": std}, f"there is no {PROCESSOR}: pixels have {usual}"
+    given = read_json(path)
+    factor = given.get("rescale_factor", 1 / 255)
+    if not given.get("do_rescale", True) or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
+        raise InputError(
+            "pixels from 0 to 1 are all that is supported", where=f"{path}: do_rescale"
+        )
+    mean, std = [0.0] * config.channels, [1.0] * config.channels
+    if given.get("do_normalize", True):
+        mean, std = given.get("image_mean", usual_mean), given.get("image_std", usual_std)
+    if not _numbers(mean, config.channels) or not _numbers(std, config.channels) or 0 in std:
+        raise InputError(
+            f"image_mean and image_std are no lists of {config.channels} numbers", where=str(path)
+        )
+    fit = "crop" if given.get("do_center_crop", False) else "stretch"
+    return {"mean": mean, "std": std, "fit": fit}, f"pixels: {PROCESSOR}"
+
+
+def _numbers(values: Any, count: int) -> bool:
+    right = isinstance(values, list) and len(values) == count
+    return right and all(isinstance(value, int | float) for value in values)
+
+
+def write_processor(
+    form: Format,
+    config: ViTConfig,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    fit: str,
+    to: Path,
+) -> str:
+    """Write their file; says what was done.
+
+    Args:
+        form: of the files.
+        config: of the model.
+        mean, std: of each channel.
+        fit: how a picture of another shape becomes the model's.
+        to: the directory.
+    """
+    if mean is None or std is None:
+        return "the run knows no mean and deviation of pixels"
+    size = {"height": config.image_size, "width": config.image_width or config.image_size}
+    cropped = fit == "crop"
+    settings = {
+        "image_processor_type": _PROCESSORS[form.model_type],
+        "do_resize": True,
+        "size": {"shortest_edge": min(size.values())} if cropped else size,
+        "resample": BILINEAR,
+        "do_center_crop": cropped,
+        **({"crop_size": size} if cropped else {}),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(mean),
+        "image_std": list(std),
+    }
+    text = json.dumps(settings, indent=2) + "\n"
+    (to / PROCESSOR).write_text(text, encoding="utf-8")
+    return f"pixels: {PROCESSOR}"

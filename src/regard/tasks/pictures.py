@@ -1,0 +1,357 @@
+"""What tasks on pictures share: prepared data, what makes numbers of pixels, batches.
+
+A task says how its pictures have answers; see `PictureTask`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from regard.data import BatchSettings, BatchSource, PreparedData, PrepareSettings, prepare
+from regard.data.augment import Augmentation, RandAugmentSettings
+from regard.data.batching import Collate
+from regard.data.codecs import Codec, CodecError
+from regard.data.picture_batches import statistics_of
+from regard.data.pictures import Form, Names, Pictures, opened
+from regard.data.prepared import NAME
+from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, open_pictures
+from regard.errors import DataError, InputError, RecipeError
+from regard.recipe import Recipe
+from regard.recipe.augmentation import Augmentation as Section
+from regard.tasks.labels import Labeled
+from regard.tasks.task import Examples, Report, Splits, Task
+from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of, shuffled
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Picture = Any
+"""A path, a Pillow picture, an array [H, W] or [H, W, C] of uint8, or a `Stored` one."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A picture where a source has it."""
+
+    source: PictureSource
+    name: str
+
+    def __str__(self) -> str:
+        return self.source.origin(self.name)
+
+
+class PictureTask(Task):
+    """A task on pictures under one recipe; see `regard.tasks.task.Task`.
+
+    Attributes:
+        recipe, directory: of the run.
+    """
+
+    family: ClassVar[str] = "vit"
+    uses: ClassVar[tuple[str, ...]] = ("augmentation", "data.broken")
+    inputs: ClassVar[str] = "pictures"
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.directory = Path()
+        self._learned: dict[str, list[float]] = {}
+
+    # What a task says
+
+    @abstractmethod
+    def codecs(self) -> Mapping[str, Codec]:
+        """Of each column beside the pictures."""
+
+    @abstractmethod
+    def collate(self) -> Collate:
+        """How prepared pictures become batches."""
+
+    @abstractmethod
+    def learn(self, train: PictureSource) -> None:
+        """What the task learns from the training data, such as labels."""
+
+    @abstractmethod
+    def recall(self) -> None:
+        """Read what `learn` wrote into the run."""
+
+    # Data
+
+    def source(self, data: Mapping[str, Any]) -> PictureSource:
+        """The pictures that data in the recipe's words describe."""
+        return open_pictures(data)
+
+    def prepare(self, run: Path, report: Report) -> Splits:
+        """Decode the pictures once, learn what their pixels are like, give the batches."""
+        self.directory = run
+        splits = {"train": self.of_split("train")}
+        if self.recipe.data.valid is not None:
+            splits["valid"] = self.of_split("valid")
+        self.learn(splits["train"])
+        report("preparing the data")
+        data = {name: self.prepared(source) for name, source in splits.items()}
+        if not self.augmentation.mean:
+            self._learned = self._statistics(data["train"])
+        notes = [
+            f"{len(one):,} pictures to {'train on' if name == 'train' else 'validate with'}"
+            for name, one in data.items()
+        ]
+        notes += [line for one in data.values() for line in left_out(one)]
+        watched = self.in_order(data["valid"]) if "valid" in data else None
+        digests = {name: one.digest() for name, one in data.items()}
+        threads = max(self.recipe.training.workers, 1)  # decoding large pictures takes time
+        batches = shuffled(self.recipe, data["train"], self.collate(), threads=threads)
+        return Splits(batches, watched, tuple(notes), digests)
+
+    def _statistics(self, train: PreparedData) -> dict[str, list[float]]:
+        """Mean and deviation: of the run that weights come from, or of the training data."""
+        start = self.recipe.model.get("start_from")
+        theirs = None if start is None else Recipe.load(str(start), settled=True).augmentation
+        if theirs is not None and theirs.mean is not None and theirs.std is not None:
+            return {"mean": theirs.mean, "std": theirs.std}
+        mean, std = statistics_of(train, self.form)
+        return {"mean": list(mean), "std": list(std)}
+
+    def open(self, run: Path) -> None:
+        """Read what the run learned."""
+        self.directory = run
+        self.recall()
+
+    def of_split(self, split: str) -> PictureSource:
+        """What reads a split of the recipe."""
+        return self.source(self.recipe.data_of(split).settings())
+
+    def prepared(self, source: PictureSource) -> PreparedData:
+        """A source's pictures, decoded where they are small."""
+        broken = self.recipe.data.broken or "error"
+        pictures: dict[str, Codec] = {PICTURE: Pictures(source, self.form, broken), NAME: Names()}
+        return prepare(
+            source,
+            {**pictures, **self.codecs()},
+            cache=Path(self.recipe.data.cache or self.directory / "data"),
+            fields={NAME: PICTURE},
+            settings=PrepareSettings(None, "keep"),
+        )
+
+    def in_order(self, data: PreparedData) -> BatchSource:
+        """Batches to score."""
+        settings = BatchSettings(self.at_once, "sentences", shuffle=False)
+        return BatchSource(data, self.collate(), settings)
+
+    @property
+    def at_once(self) -> int:
+        """Pictures answered together."""
+        return max(1, 4 * DEFAULT_BATCH_TOKENS // self.tokens)
+
+    def check_inputs(self, count: int) -> str:
+        """Whether pictures of the training data can be read; says what they become."""
+        form, source = self.form, self.of_split("train")
+        few = list(itertools.islice(source.named(), count))
+        read = sum(self._sound(Stored(source, name)) for name, _ in few)
+        color = "red, green, blue" if form.channels == 3 else "grey"
+        mean, std = (" ".join(f"{v:.3f}" for v in one) for one in self._normalization())
+        return (
+            f"{read} of {len(few)} can be read; {form.height} × {form.width} pixels, {color}, mean "
+            f"{mean}, deviation {std}; {self.tokens:,} tokens each"
+        )
+
+    # Pixels
+
+    @property
+    def _config(self) -> Any:
+        return self.recipe.model_config_for(self.model_settings())
+
+    @property
+    def form(self) -> Form:
+        """What the model reads.
+
+        Raises:
+            RecipeError: it reads no pictures.
+        """
+        config, given = self._config, self.recipe.augmentation or Section()
+        if not hasattr(config, "image_size") or config.num_frames is not None:
+            what = "clips" if hasattr(config, "image_size") else "no pictures"
+            raise RecipeError(
+                f"this model reads {what}, and {self.name} is for pictures",
+                where=self.recipe.place("model"),
+                hint='model.family = "vit", without num_frames',
+            )
+        if config.channels not in (1, 3):
+            raise RecipeError(
+                f"is {config.channels}: a picture has 1 (grey) or 3 (red, green, blue)",
+                where=self.recipe.place("model.channels"),
+            )
+        width = config.image_width or config.image_size
+        return Form(config.image_size, width, config.channels, given.fit)
+
+    @property
+    def tokens(self) -> int:
+        """That the model makes of a picture, as batches count them."""
+        return int(self._config.tokens)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The recipe's, with what was learned of the pixels."""
+        given = self.recipe.augmentation or Section()
+        held = given.model_dump(exclude_none=True, exclude={"mean", "std", "randaugment"})
+        mean, std = self._normalization()
+        operations = RandAugmentSettings(**given.randaugment.model_dump())
+        return replace(
+            Augmentation(**held), mean=tuple(mean), std=tuple(std), randaugment=operations
+        )
+
+    def _normalization(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Mean and deviation of each channel; nothing before they are known.
+
+        Raises:
+            RecipeError: the recipe gives one alone, or not one for each channel.
+        """
+        given, channels = self.recipe.augmentation or Section(), self.form.channels
+        pair = given.mean, given.std
+        if pair == (None, None):
+            return self._learned.get("mean", ()), self._learned.get("std", ())
+        if any(one is None or len(one) != channels for one in pair):
+            raise RecipeError(
+                f"mean and std are lists of {channels}, one number for each channel, both given",
+                where=self.recipe.place("augmentation"),
+                hint="leave both out: they are taken from the training data",
+            )
+        return pair[0] or (), pair[1] or ()
+
+    def said(self) -> dict[str, Any]:
+        """What was learned of the pixels."""
+        return {f"augmentation.{key}": held for key, held in self._learned.items()}
+
+    def pixels(self, picture: Picture) -> npt.NDArray[np.uint8]:
+        """A picture as the model sees it, [C, H, W]; see `decoded`."""
+        return self.form.pixels(self.decoded(picture))
+
+    def decoded(self, picture: Picture) -> Image:
+        """A picture whole, grey or of three colors as the model reads it.
+
+        Raises:
+            DataError: it is broken.
+            InputError: it is none, or no file is there.
+        """
+        where = str(picture) if isinstance(picture, str | Path | Stored) else None
+        try:
+            if isinstance(picture, str | Path):
+                held: Any = _file(Path(picture))
+            else:
+                stored = isinstance(picture, Stored)
+                held = picture.source.read(picture.name) if stored else picture
+            return opened(held, self.form.channels)
+        except DataError as error:
+            raise DataError(error.what, where=error.where or where, hint=error.hint) from None
+
+    def numbers(self, pictures: Sequence[Picture]) -> Tensor:
+        """Pictures as the model gets them, [B, C, H, W]."""
+        return self.normalized([self.decoded(one) for one in pictures])
+
+    def normalized(self, pictures: Sequence[Image]) -> Tensor:
+        """The same of decoded ones."""
+        pixels = np.stack([self.form.pixels(one) for one in pictures])
+        return torch.from_numpy(self.augmentation.normalized(pixels))
+
+    def batched(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
+        """Many of them, some at a time."""
+        for start in range(0, len(pictures), self.at_once):
+            yield self.numbers(pictures[start : start + self.at_once])
+
+    def examples(self, source: PictureSource, count: int | None = None) -> Examples:
+        """Pictures with their labels; what is broken as the recipe says.
+
+        Args:
+            source: what reads them.
+            count: of the first few alone; None = all.
+        """
+        place, rows = source.columns.index(LABEL), list[tuple[Stored, str]]()
+        for example in source:
+            if len(rows) == count:
+                break
+            found = Stored(source, example.fields[0])
+            if self.recipe.data.broken != "skip" or self._sound(found):
+                rows.append((found, " ".join(example.fields[place].split())))
+        pictures = [picture for picture, _ in rows]
+        return Examples(pictures, [label for _, label in rows], [str(one) for one in pictures])
+
+    def _sound(self, picture: Stored) -> bool:
+        try:
+            self.pixels(picture)
+        except DataError:
+            return False
+        return True
+
+    def look_inputs(self, picture: Picture, device: torch.device) -> dict[str, Any]:
+        """What a picture is to a model, for `regard.look.look`.
+
+        Returns:
+            ``inputs`` of the model [1, C, H, W], ``tokens``, and ``pixels`` [H, W, C] with
+            ``grid``, its rows and columns of patches, and ``before``, the tokens before them.
+        """
+        config = self._config
+        rows, columns = config.grid
+        first = ["[CLS]"] if config.pooling == "class" else []
+        places = itertools.product(range(1, rows + 1), range(1, columns + 1))
+        patches = [f"{row}·{column}" for row, column in places]
+        last = [f"[DET {number}]" for number in range(1, config.detections + 1)]
+        return {
+            "inputs": {"pixels": self.numbers([picture]).to(device)},
+            "tokens": {"encoder": [*first, *patches, *last]},
+            "pixels": self.pixels(picture).transpose(1, 2, 0),
+            "grid": (rows, columns),
+            "before": len(first),
+        }
+
+    # Model
+
+    def objective(self) -> Any:
+        """The recipe's loss."""
+        return objective_of(self.recipe)
+
+
+class LabeledPictures(Labeled, PictureTask):
+    """A task on pictures whose answers have names."""
+
+    @property
+    def label_column(self) -> str:
+        """Of what is right."""
+        return LABEL
+
+    def codecs(self) -> dict[str, Codec]:
+        """What is right."""
+        return {LABEL: self.target}
+
+    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
+        """Pictures and what is right of a split, or of ``data``.
+
+        Raises:
+            DataError: a label is not known.
+        """
+        found = self.examples(self.of_split(split) if data is None else self.source(data))
+        try:
+            self.target.encode_batch(found.references)
+        except CodecError as error:
+            where = found.origins[error.number]
+            raise DataError(error.what, where=where, hint=error.hint) from None
+        return found
+
+
+def _file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"this picture cannot be read: {error.strerror}",
+            where=str(path),
+            hint="give the path of a picture, such as photo.jpg",
+        ) from None
