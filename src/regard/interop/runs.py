@@ -186,6 +186,8 @@ def task_of(found: Imported) -> str:
     """The task that its head says; one that is not there leaves its plain answers."""
     head = getattr(getattr(found.config, "head", None), "kind", "")
     known = TASKS if found.pixels is None else OF_PICTURES
+    if found.pixels is not None and (found.problem in PROBLEMS or not found.labels):
+        return WITHOUT_HEAD  # numbers, or any number of classes: no task of pictures answers so
     task = known.get(registry.family(found.family).shape) or known.get(head, WITHOUT_HEAD)
     return task if task in registry.names("tasks") else WITHOUT_HEAD
 

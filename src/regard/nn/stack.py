@@ -192,12 +192,10 @@ class Stack(nn.Module):
             [B, T, d_model].
 
         Raises:
-            InputError: when the input is longer than ``max_positions``; places on a grid that carry
-                its size have no such bound.
+            InputError: when it is longer than ``max_positions``, places of sized grids apart.
         """
         length = states.shape[1] if cache is None else cache.length
-        bounded = positions is None or positions.ndim == 2
-        if bounded and length > self.max_positions:
+        if length > self.max_positions and (positions is None or positions.ndim == 2):
             raise InputError(
                 f"an input of {length} tokens is longer than the model's {self.max_positions}",
                 hint="shorten it, or train with a larger model.max_positions",

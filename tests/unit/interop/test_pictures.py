@@ -4,12 +4,14 @@ import json
 
 import pytest
 
+import regard
 from regard import registry
 from regard.errors import InputError
 from regard.interop import vit, yolos
 from regard.interop.pictures import PROCESSOR, read_processor, write_processor
 from regard.interop.runs import Imported, export_hf, write_run
 from regard.models import ViTConfig
+from regard.recipe import Recipe
 
 SIZES = {"num_layers": 1, "d_model": 8, "layer.attention.num_heads": 2, "image_size": 16}
 
@@ -75,3 +77,30 @@ def test_a_run_keeps_them(tmp_path, head):
     given = json.loads((tmp_path / "out" / PROCESSOR).read_text())
     assert given["image_mean"] == pixels["mean"]
     assert given["size"] == {"height": 16, "width": 16}
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "problem", "task"),
+    [
+        ({"kind": "classification", "num_classes": 2}, "ab", "", "image-classification"),
+        (
+            {"kind": "classification", "num_classes": 2},
+            "ab",
+            "multi_label_classification",
+            "states",
+        ),
+        ({"kind": "classification", "num_classes": 1}, "", "regression", "states"),
+        ({"kind": "boxes", "num_classes": 2}, "ab", "", "object-detection"),
+        ("pooled", "", "", "states"),
+    ],
+)
+def test_the_task_is_what_the_head_answers(tmp_path, head, labels, problem, task):
+    made = config(head=head, detections=3)
+    tensors = dict(registry.family("vit").model(made).named_parameters())
+    pixels = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    found = Imported(
+        "vit", made, tensors, {}, "made", labels=list(labels), problem=problem, pixels=pixels
+    )
+    write_run(found, tmp_path / "run")
+    assert Recipe.load(tmp_path / "run", settled=True).task == task
+    assert regard.load(tmp_path / "run").model is not None
