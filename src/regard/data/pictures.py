@@ -100,6 +100,9 @@ class Form:
             box = self._middle(*picture.size)
         if picture.size != (self.width, self.height) or box is not None:
             how = images.Resampling.BILINEAR
+            if box is not None:  # which may reach over the border by a rounding
+                wide, high = picture.size
+                box = max(box[0], 0.0), max(box[1], 0.0), min(box[2], wide), min(box[3], high)
             picture = picture.resize((self.width, self.height), how, box)
         held = np.asarray(picture)
         return np.ascontiguousarray(held[None] if held.ndim == 2 else held.transpose(2, 0, 1))

@@ -92,6 +92,14 @@ def test_stretched_or_cut() -> None:
     assert whole[0, :, 1:3].min() > 200
 
 
+def test_a_part_may_reach_over_the_border_by_a_rounding() -> None:
+    form, picture = Form(5, 4, 3), colored(7, 3)
+    whole = form.pixels(picture, (-1e-15, 0.0, 7.0 + 1e-15, 3.0 + 1e-15))
+    assert np.array_equal(whole, form.pixels(picture))
+    for box in ((0.2, 0.3, 0.75, 0.6), (0.0, 0.0, 1.0, 1.0)):
+        assert form.pixels(colored(1, 1), box).max() == 200
+
+
 def test_huge_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for side in (11, 40):  # Pillow warns of the one, and refuses the other
