@@ -30,9 +30,20 @@ def test_pairwise_covers_every_possible_pair():
             assert met != impossible
 
 
+def test_what_met_before_need_not_meet_again():
+    choices = {"a": [1, 2, 3], "b": [1, 2, 3], "c": [1, 2]}
+    met = set()
+    first = pairwise(choices, lambda row: True, met)
+    assert len(pairwise(choices, lambda row: True, met)) == 3  # each value once
+    more = pairwise({**choices, "d": [1, 2, 3]}, lambda row: True, met)
+    assert len(first) <= len(more) <= 10
+    for key, x, y in itertools.product("abc", (1, 2), (1, 2, 3)):
+        assert any(row[key] == x and row["d"] == y for row in more)
+
+
 @pytest.mark.parametrize("name", families())
 def test_every_kind_of_every_part_stands_under_the_laws(name):
-    family, cases = registry.family(name), _cases.covering(name)
+    family, cases = registry.family(name), _cases.coverings()[name]
     text = " ".join(map(repr, cases)) + repr(family.tiny())
     for group in PARTS:
         for kind in registry.names(group):
