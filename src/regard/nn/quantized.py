@@ -35,13 +35,17 @@ class QuantizedLinear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
-        codes, scales = quantize_rows(weight.detach().float())
+        weight = weight.detach().float()
+        self._product: _Native | _Calls
+        if native.loaded():
+            self._product = _Native(weight)
+        else:
+            codes, scales = quantize_rows(weight)
+            self._product = _Calls(codes, scales[:, 0])
         self.scales: Tensor
         self.bias: Tensor | None
-        self.register_buffer("scales", scales[:, 0])
+        self.register_buffer("scales", self._product.scales)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
-        by = _Native if native.loaded() else _Calls
-        self._product: _Native | _Calls = by(codes, self.scales)
 
     @property
     def native(self) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -94,10 +98,9 @@ class QuantizedSplitLinear(QuantizedLinear):
 class _Native:
     """The product by the operator in C++."""
 
-    def __init__(self, codes: Tensor, scales: Tensor) -> None:
-        self.shape, self.scales = codes.shape, scales
-        self.packed = operators.int8_pack(codes)  # [N / 64, K / 4, 4, 16, 4]
-        self.sums = codes.sum(dim=1, dtype=torch.int32)
+    def __init__(self, weight: Tensor) -> None:
+        self.shape = weight.shape
+        self.packed, self.scales, self.sums = operators.int8_weight(weight)
 
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """[N, in_features] → [N, out_features]."""
@@ -116,11 +119,11 @@ class _Calls:
     """The same by oneDNN and a few calls of torch."""
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
-        self.codes = codes
+        self.codes, self.scales = codes, scales
         self.weight = backend.Int8Weight(codes, scales)
 
     def __reduce__(self) -> tuple[type, tuple[Tensor, Tensor]]:
-        return _Calls, (self.codes, self.weight.scales)  # what is packed cannot be copied
+        return _Calls, (self.codes, self.scales)  # what is packed cannot be copied
 
     def __call__(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         """[N, in_features] → [N, out_features]."""

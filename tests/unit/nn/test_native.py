@@ -56,7 +56,11 @@ class TestNumbers:
         torch.manual_seed(0)
         states, weight = torch.randn(rows, width), torch.randn(outputs, width)
         states[0] = 0.0
+        weight[-1] = 0.0
         made = QuantizedLinear(weight, torch.randn(outputs) if bias else None)
+        codes, scales = quantize_rows(weight)
+        assert torch.equal(made.codes, codes)
+        assert torch.equal(made.scales, scales[:, 0])
         codes, scales = quantize_rows(states)
         sums = (codes.double() @ made.codes.double().T).float()  # integers: exact
         expected = sums * made.scales * scales

@@ -20,6 +20,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include <immintrin.h>
@@ -173,20 +174,28 @@ inline bool by_tiles(int64_t rows) {
 #endif
 }
 
-// codes [N, K] in the order in which they are read.
-inline at::Tensor pack(const at::Tensor& given) {
-  const at::Tensor codes = given.contiguous();
-  const int64_t outputs = codes.size(0), width = codes.size(1);
+// A float32 weight [N, K] as codes in the order in which they are read, the scale of each row and its Σ codes.
+inline std::tuple<at::Tensor, at::Tensor, at::Tensor> int8_weight(const at::Tensor& given) {
+  const at::Tensor weight = given.contiguous();
+  const int64_t outputs = weight.size(0), width = weight.size(1);
   const int64_t groups = rounded(outputs, GROUP) / GROUP, depth = rounded(width, CHUNK) / DEPTH;
-  at::Tensor packed = at::empty({groups, depth, BLOCKS, LANES, DEPTH}, codes.options());
-  const int8_t* from = codes.data_ptr<int8_t>();
-  int8_t* to = packed.data_ptr<int8_t>();
-  for (int64_t g = 0; g < groups; ++g)
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t n = g * GROUP; n < (g + 1) * GROUP; ++n)
-        for (int64_t d = k * DEPTH; d < (k + 1) * DEPTH; ++d)
-          *to++ = n < outputs && d < width ? from[n * width + d] : int8_t{0};
-  return packed;
+  at::Tensor packed = at::empty({groups, depth, BLOCKS, LANES, DEPTH}, weight.options().dtype(at::kChar)).zero_();
+  at::Tensor scales = at::empty({outputs}, weight.options()), sums = at::empty({outputs}, weight.options().dtype(at::kInt));
+  at::parallel_for(0, outputs, GROUP, [&](int64_t begin, int64_t end) {
+    std::vector<uint8_t> bytes(depth * DEPTH);
+    for (int64_t n = begin; n < end; ++n) {
+      scales.data_ptr<float>()[n] = quantize(weight.data_ptr<float>() + n * width, width, depth * DEPTH, bytes.data());
+      int8_t* to = packed.data_ptr<int8_t>() + n / GROUP * depth * GROUP * DEPTH + n % GROUP * DEPTH;
+      int32_t sum = 0;
+      for (int64_t k = 0; k < depth * DEPTH; ++k) {
+        const int8_t code = static_cast<int8_t>(bytes[k] - 128);
+        to[k / DEPTH * GROUP * DEPTH + k % DEPTH] = code;
+        sum += code;
+      }
+      sums.data_ptr<int32_t>()[n] = sum;
+    }
+  });
+  return {packed, scales, sums};
 }
 
 // Adds R rows times 64 outputs' float32 weights [K, 64] to their sums, float32 [R, 64]; meanwhile as many `lines` as
@@ -218,7 +227,7 @@ constexpr MultiplyPlain MULTIPLY_PLAIN[PLAIN_ROWS] = {multiply_plain<1>, multipl
                                                       multiply_plain<4>, multiply_plain<5>, multiply_plain<6>};
 
 // A float32 weight [N, K] in the order in which it is read, [N / 64, K, 64].
-inline at::Tensor pack_plain(const at::Tensor& given) {
+inline at::Tensor pack(const at::Tensor& given) {
   const at::Tensor weight = given.contiguous();
   const int64_t outputs = weight.size(0), width = weight.size(1), groups = rounded(outputs, GROUP) / GROUP;
   at::Tensor packed = at::empty({groups, width, GROUP}, weight.options());

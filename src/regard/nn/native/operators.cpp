@@ -50,10 +50,10 @@ at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at:
 }
 
 TORCH_LIBRARY(regard, library) {
-  library.def("int8_pack(Tensor codes) -> Tensor", &pack);
+  library.def("int8_weight(Tensor weight) -> (Tensor, Tensor, Tensor)", &int8_weight);
   library.def("int8_linear(Tensor states, Tensor packed, Tensor scales, Tensor sums, Tensor? bias) -> Tensor",
               &int8_linear);
-  library.def("pack(Tensor weight) -> Tensor", &pack_plain);
+  library.def("pack(Tensor weight) -> Tensor", &pack);
   library.def("linear(Tensor states, Tensor weight, Tensor packed, Tensor? bias) -> Tensor", &linear);
   library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
   library.def("best_logprobs(Tensor(a!) logits, int k, Tensor barred) -> (Tensor, Tensor)", &best_logprobs);

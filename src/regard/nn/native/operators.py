@@ -22,9 +22,12 @@ def linear(states: Tensor, weight: Tensor, packed: Tensor, bias: Tensor | None) 
     return cast(Tensor, torch.ops.regard.linear.default(states, weight, packed, bias))
 
 
-def int8_pack(codes: Tensor) -> Tensor:
-    """Codes in the order in which `int8_linear` reads them, [out / 64, in / 4, 4, 16, 4]."""
-    return cast(Tensor, torch.ops.regard.int8_pack.default(codes))
+def int8_weight(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A weight as `int8_linear` reads it: codes [out / 64, in / 4, 4, 16, 4], scales and sums.
+
+    They are those of `regard.nn.quantized.quantize_rows`.
+    """
+    return cast(tuple[Tensor, Tensor, Tensor], torch.ops.regard.int8_weight.default(weight))
 
 
 def int8_linear(
