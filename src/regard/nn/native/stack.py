@@ -35,6 +35,10 @@ MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
 
 
+POSITIONS = (Learned, NoPositions, Rotary, Sinusoidal)
+"""Schemes that it knows: those that add vectors or turn heads, and nothing on the scores."""
+
+
 class FusedStack:
     """What a stack does with a cache, from the states with positions added to those of its end."""
 
@@ -176,10 +180,10 @@ def attach(model: nn.Module) -> None:
 
 def fused_stack(stack: Stack) -> FusedStack | None:
     """The same stack in one call; None where it has a part that C++ does not know."""
-    if isinstance(stack.positions, Rotary):
-        known = stack.positions.options.layout == "halves"
-    else:
-        known = type(stack.positions) in (Sinusoidal, Learned, NoPositions)
+    scheme = stack.positions
+    known = type(scheme) in POSITIONS
+    if isinstance(scheme, Rotary):
+        known = scheme.options.layout == "halves"
     if type(stack) is not Stack or not known or is_hooked(stack):
         return None
     form = form_of(stack)
