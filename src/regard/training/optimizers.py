@@ -16,7 +16,7 @@ from regard.training.settings import OptimizerSettings
 Groups = list[dict[str, Any]]
 
 _LAYER = re.compile(r"^(.*?)layers\.(\d+)\.")
-_INPUT = re.compile(r"(^|\.)input_norm\.")
+_INPUT = re.compile(r"(^|\.)(embedding|input_norm)\.")
 
 
 def make_optimizer(
