@@ -1,7 +1,7 @@
 """Law: narrower floats stay within stated bounds of float64.
 
-In units of ε (the dtype's step at 1) times the outputs' root mean square: the mean error is below 6,
-and of 100 outputs 99 are closer than 64. The gradient as one vector is off by at most a share of
+In units of ε (the dtype's step at 1) times the outputs' root mean square: the mean error is below
+6, and of 100 outputs 99 are closer than 64. The gradient as one vector is off by at most a share of
 its length (`GRADIENT`); ReLU sets it, whose slope jumps where rounding changes a sign.
 """
 
