@@ -104,8 +104,9 @@ def _with_tokenizer(recipe: Recipe) -> Recipe:
     for key in type(theirs).model_fields:
         there, here = getattr(theirs, key), getattr(recipe.tokenizer, key)
         if there != here:
+            ours, taken = ("not set" if one is None else repr(one) for one in (here, there))
             raise RecipeError(
-                f"is {here!r} here and {there!r} in the run whose weights are taken",
+                f"is {ours} here and {taken} in the run whose weights are taken",
                 where=recipe.place(f"tokenizer.{key}"),
                 hint="leave the tokenizer's settings out: it comes with the weights",
             )

@@ -73,6 +73,7 @@ def detect(
             place = output / f"{path.stem}.png" if several else output
             place.parent.mkdir(exist_ok=True)
             _save(drawn(path, found, detector.labels), place)
+            typer.echo(f"written: {place}", err=True)
 
 
 def drawn(path: Path, found: Detection, labels: Any) -> Image:

@@ -137,7 +137,8 @@ def decode(held: bytes | Pixels, channels: int, *, known: bool = False) -> Image
             limit = images.MAX_IMAGE_PIXELS or 0
             raise DataError(f"the picture has more than {limit:,} pixels") from None
         except _DAMAGE as error:
-            what = "is no picture" if isinstance(error, images.UnidentifiedImageError) else error
+            unknown = isinstance(error, images.UnidentifiedImageError)
+            what = "it is none that Pillow knows" if unknown else error
             raise DataError(f"the picture cannot be read: {what}") from None
 
 

@@ -32,6 +32,11 @@ class Labeled(ABC):
         """Of the data, the one that holds labels."""
 
     @property
+    def label_hint(self) -> str:
+        """Where a user finds the labels."""
+        return f"fields.{self.label_column} says which column holds them"
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """The names in the order of the head's answers; none of numbers."""
         return self.target.names if isinstance(self.target, Labels) else ()
@@ -68,7 +73,7 @@ class Labeled(ABC):
             raise RecipeError(
                 f"the training data have {count} label(s), at least 2 are needed",
                 where="data.train",
-                hint=f"fields.{self.label_column} says which column holds them",
+                hint=self.label_hint,
             )
 
 

@@ -327,6 +327,11 @@ class LabeledPictures(Labeled, PictureTask):
         """Of what is right."""
         return LABEL
 
+    @property
+    def label_hint(self) -> str:
+        """Where a user finds the labels."""
+        return f"each class is a folder of pictures; in a table, {super().label_hint}"
+
     def codecs(self) -> dict[str, Codec]:
         """What is right."""
         return {LABEL: self.target}
