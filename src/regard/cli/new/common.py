@@ -32,6 +32,22 @@ every_steps = $evaluate
 """
 """Ends the schedule of a recipe that keeps its best checkpoint; its `[evaluation]` goes on."""
 
+LEARNING = """\
+embedding.dropout = $dropout      # less text wants more dropout
+layer.dropout = $dropout
+
+[objective]
+label_smoothing = 0.1
+
+[training]
+max_steps = $max_steps            # about $epochs times through the data
+batch_tokens = $batch_tokens          # of one micro-batch; less, if memory runs out
+accumulate = $accumulate               # micro-batches of a step
+clip_norm = 1.0
+patience = 10                # stop after so many evaluations without a better one
+"""
+"""Of recipes that write text from text."""
+
 SAMPLED = 20_000
 """Examples whose words or characters are counted; all are counted as examples."""
 

@@ -11,6 +11,7 @@ import typer
 
 from regard.cli.files import refuse_existing
 from regard.cli.new.common import (
+    LEARNING,
     RHYTHM,
     SAMPLED,
     Output,
@@ -109,18 +110,9 @@ vocab_size = $vocab_size
 [model]
 preset = "$preset"              # T5's: tiny, small, base, large, v1_1-small …; or start_from
 max_positions = $longest       # of the longest text that is read: nothing is learned of it
-embedding.dropout = $dropout      # less text wants more dropout
-layer.dropout = $dropout
-
-[objective]
-label_smoothing = 0.1
-
-[training]
-max_steps = $max_steps            # about $epochs times through the data
-batch_tokens = $batch_tokens          # of one micro-batch; less, if memory runs out
-accumulate = $accumulate               # micro-batches of a step
-clip_norm = 1.0
-patience = 10                # stop after so many evaluations without a better one
+"""
+    + LEARNING
+    + """\
 
 [training.schedule]
 kind = "inverse_sqrt"

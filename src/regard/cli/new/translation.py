@@ -11,7 +11,17 @@ from typing import Annotated
 import typer
 
 from regard.cli.files import refuse_existing
-from regard.cli.new.common import SAMPLED, Output, horizon, mean, place, rounded, row_for, write
+from regard.cli.new.common import (
+    LEARNING,
+    SAMPLED,
+    Output,
+    horizon,
+    mean,
+    place,
+    rounded,
+    row_for,
+    write,
+)
 from regard.errors import DataError, InputError
 
 TABLES = {".tsv", ".csv", ".jsonl", ".parquet"}
@@ -148,7 +158,8 @@ def choose(train: Measured) -> Choice:
     )
 
 
-_RECIPE = Template("""\
+_RECIPE = Template(
+    """\
 # Translation, written by `regard new` for $pairs pairs of $words words (both sides together).
 #
 #   regard check $name          try everything before the first step
@@ -169,18 +180,9 @@ joint = true                 # one vocabulary for both; if false, model.tie = "t
 
 [model]
 preset = "$preset"              # tiny, base or big
-embedding.dropout = $dropout      # less text wants more dropout
-layer.dropout = $dropout
-
-[objective]
-label_smoothing = 0.1
-
-[training]
-max_steps = $max_steps            # about $epochs times through the data
-batch_tokens = $batch_tokens          # of one micro-batch; less, if memory runs out
-accumulate = $accumulate               # micro-batches of a step
-clip_norm = 1.0
-patience = 10                # stop after so many evaluations without a better one
+"""
+    + LEARNING
+    + """\
 seed = 1
 
 [training.optimizer]
@@ -204,4 +206,5 @@ samples = 3
 [decoding]
 beam = 5
 length_penalty = { kind = "power", alpha = 1.0 }
-""")
+"""
+)

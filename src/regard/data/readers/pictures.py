@@ -60,8 +60,7 @@ _IDX_BYTES = 0x08
 _DAMAGE = (
     OSError,
     EOFError,
-    RuntimeError,  # an encrypted member
-    NotImplementedError,
+    RuntimeError,  # a member that is encrypted, or packed in a way that Python lacks
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
