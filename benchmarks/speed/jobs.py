@@ -48,6 +48,11 @@ FLOAT32 = "torch,marian-sdpa,x-transformers,eole,fairseq"
 BFLOAT16 = "torch-bf16,marian-sdpa-bf16,eole-bf16"
 CT2 = "ctranslate2,ctranslate2-split"
 CT2_INT8 = "ctranslate2-int8,ctranslate2-int8-split"
+STEPS = (
+    ("bert", "BERT-base, masked LM, 8 × 128", "tokens a second"),
+    ("t5", "T5-small, 16 × (64 + 64)", "tokens of both sides a second"),
+    ("vit", "ViT-tiny/16, 32 pictures of 224 × 224", "pictures a second"),
+)
 JOBS = {
     **{
         f"train-{shape}-{precision}": _train(shape, precision)
@@ -68,9 +73,8 @@ JOBS = {
         for precision in ("float32", "bfloat16")
     },
     **{
-        f"bert-{precision}": Job(
-            ("bert",), ("step.py", "bert"), precision, "BERT-base, masked LM, 8 × 128"
-        )
+        f"{model}-{precision}": Job((model,), ("step.py", model), precision, said, unit)
+        for model, said, unit in STEPS
         for precision in ("float32", "bfloat16")
     },
     "decode-base-float32": _decode("base", "float32", f"marian,{CT2}"),

@@ -20,7 +20,7 @@ from regard.nn import backend
 from regard.objectives.term import Term
 
 CHUNK_BYTES = {"cpu": 10 * 2**20, "other": 256 * 2**20}
-FEWEST_ROWS = 256
+FEWEST_ROWS = 512
 """Logits held at once by the chunked path: on CPUs about what caches hold, but in rows enough
 that adding up the weight's gradient costs little."""
 
@@ -143,7 +143,7 @@ class _Chunked(torch.autograd.Function):
         nll = states.new_zeros((), dtype=wide)
         sum_log_z = torch.zeros_like(nll)
         room = states.new_empty(min(rows, len(states)), len(weight))
-        for start in range(0, len(states), rows):
+        for start in range(0, max(len(states), 1), rows):  # once at least, which writes zeros
             end = min(start + rows, len(states))
             part, wanted = states[start:end], labels[start:end, None]
             p, label_p, label_logits, log_z = _softmax(
@@ -157,7 +157,7 @@ class _Chunked(torch.autograd.Function):
             if by_states is not None:
                 torch.mm(p, weight, out=by_states[start:end])
             if by_weight is not None:
-                _add_product(by_weight, p, part)
+                _add_product(by_weight, p, part, first=start == 0)
             if by_bias is not None:
                 by_bias += p.sum(dim=0, dtype=wide)
         mean_row = weight.mean(dim=0, dtype=wide)  # [d_model]
@@ -198,7 +198,7 @@ def _room(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Room for the gradients that somebody wants, else None."""
     by_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
-    by_weight = torch.zeros_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
+    by_weight = torch.empty_like(weight, dtype=wide) if ctx.needs_input_grad[1] else None
     wanted = bias is not None and ctx.needs_input_grad[2]
     by_bias = torch.zeros_like(bias, dtype=wide) if bias is not None and wanted else None
     return by_states, by_weight, by_bias
@@ -242,9 +242,11 @@ def _put(p: Tensor, wanted: Tensor, values: Tensor) -> Tensor:
     return p.index_put_((rows, wanted[:, 0]), values[:, 0].to(p.dtype))
 
 
-def _add_product(total: Tensor, p: Tensor, states: Tensor) -> None:
-    """total [V, d_model] += pᵀ [V, n] · states [n, d_model], summed in total's dtype."""
+def _add_product(total: Tensor, p: Tensor, states: Tensor, *, first: bool) -> None:
+    """total [V, d_model] += pᵀ [V, n] · states [n, d_model], summed in its dtype; ``first``: =."""
     if total.dtype == p.dtype:
-        total.addmm_(p.t(), states)
+        torch.addmm(total, p.t(), states, beta=int(not first), out=total)
+    elif first:
+        total.copy_(p.t() @ states)
     else:
         total += p.t() @ states

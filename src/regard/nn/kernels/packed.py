@@ -39,7 +39,7 @@ def packed(
     """Batched products and softmax; see `regard.nn.kernels.Kernel`."""
     if query.device.type != "cpu" or torch.compiler.is_compiling():
         return _by_autograd(query, key, value, mask, scale, dropout, bias)
-    additive = mask.additive(torch.promote_types(query.dtype, torch.float32))
+    additive = mask.additive(query.dtype)
     mixed = _Packed.apply(  # type: ignore[no-untyped-call]
         query, key, value, bias, additive, mask.blind, scale, dropout
     )
@@ -90,16 +90,15 @@ class _Packed(torch.autograd.Function):
         batch, heads, queries, _ = query.shape
         inner = _inner_dtype(query, key)
         q, k, v = (_straight(x, inner, batch * key.shape[1]) for x in (query, key, value))
-        scores = _product(q, k.mT, scale)  # [B * Hkv, G * Tq, Tk]
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        scores = q.new_empty(len(q), q.shape[1], k.shape[1])  # [B * Hkv, G * Tq, Tk]
         by_head = scores.view(batch, heads, queries, -1)  # [B, H, Tq, Tk]
-        for addend in (bias, additive):
-            if addend is not None:
-                by_head.add_(addend.to(by_head.dtype))  # of one dtype it is faster
-        weights = _softmax(by_head)
+        addends = [one.to(q.dtype) for one in (bias, additive) if one is not None]
+        for place, addend in enumerate(addends):
+            by_head.copy_(addend) if place == 0 else by_head.add_(addend)
+        _product(q, k.mT, scale, scores, onto=bool(addends))
+        weights = _softmax(scores)
         if blind is not None:
-            weights.masked_fill_(blind, 0.0)
-        weights = weights.to(q.dtype).view_as(scores)
+            weights.view_as(by_head).masked_fill_(blind, 0.0)
         kept, kept_scale = draw_mask(weights, dropout) if dropout > 0.0 else (None, 1.0)
         mixed = torch.bmm(_masked(weights, kept, kept_scale), v)  # [B * Hkv, G * Tq, d_value]
         ctx.save_for_backward(q, k, v, weights, kept)
@@ -145,29 +144,32 @@ def _straight(states: Tensor, dtype: torch.dtype, count: int) -> Tensor:
     return states.reshape(count, -1, states.shape[-1])
 
 
-def _product(first: Tensor, second: Tensor, scale: float) -> Tensor:
-    """first [N, a, b] · second [N, b, c] · scale, scaled on the way."""
-    room = first.new_empty(len(first), first.shape[1], second.shape[2])
-    return torch.baddbmm(room, first, second, beta=0, alpha=scale, out=room)
+def _product(
+    first: Tensor, second: Tensor, scale: float, room: Tensor | None = None, *, onto: bool = False
+) -> Tensor:
+    """first [N, a, b] · second [N, b, c] · scale, scaled on the way; onto what is in the room."""
+    if room is None:
+        room = first.new_empty(len(first), first.shape[1], second.shape[2])
+    return torch.baddbmm(room, first, second, beta=int(onto), alpha=scale, out=room)
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax of the rows, which it may overwrite."""
+    """Softmax of the rows, which it may overwrite, in their dtype."""
     if scores.shape[-1] >= SHORT_ROWS:
-        return torch.softmax(scores, dim=-1)
-    scores.sub_(scores.amax(dim=-1, keepdim=True)).exp_()
-    return scores.div_(scores.sum(dim=-1, keepdim=True))
+        return torch.softmax(scores, dim=-1)  # a lower precision's is float32 within
+    made = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    made.sub_(made.amax(dim=-1, keepdim=True)).exp_()
+    return made.div_(made.sum(dim=-1, keepdim=True)).to(scores.dtype)
 
 
 def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
     """Gradient by the scores, in the weights' dtype: weights * (gradient - its mean under them)."""
-    wide = torch.promote_types(weights.dtype, torch.float32)
-    gradient, exact = gradient.to(wide), weights.to(wide)
     if weights.shape[-1] >= SHORT_ROWS:
-        made = torch._softmax_backward_data(gradient, exact, -1, wide)
-    else:
-        made = gradient * exact
-        made.addcmul_(exact, made.sum(dim=-1, keepdim=True), value=-1.0)
+        return torch._softmax_backward_data(gradient, weights, -1, weights.dtype)
+    wide = torch.promote_types(weights.dtype, torch.float32)
+    exact = weights.to(wide)
+    made = gradient.to(wide) * exact
+    made.addcmul_(exact, made.sum(dim=-1, keepdim=True), value=-1.0)
     return made.to(weights.dtype)
 
 
