@@ -139,6 +139,11 @@ def test_idx_files_in_grey(call, folder):
     done = call("evaluate", "run", "--source", "test.pictures", "--target", "test.labels", "--json")
     assert json.loads(done.stdout)["scores"]["top1"]["value"] >= 90.0
     assert call("classify", "run", "test/stands/001.png").stdout == "1\n"
+    held = (folder / "test.labels").read_bytes()
+    (folder / "test.labels").write_bytes(held[:-1] + b"\7")
+    done = call("evaluate", "run", "--source", "test.pictures", "--target", "test.labels")
+    assert done.returncode == 2
+    assert f"test.labels:{SIZES['test']}: '7' is not among the labels" in done.stderr
 
 
 def test_interrupted_and_resumed_is_the_same(folder, call):
@@ -218,7 +223,10 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),
-        (["data.valid.file=strange"], "'moves' is not among the labels of the training data"),
+        (
+            ["data.valid.file=strange"],
+            "strange/moves/000.png: 'moves' is not among the labels of the training data",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(call, folder, words, said):

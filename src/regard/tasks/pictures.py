@@ -274,15 +274,17 @@ class PictureTask(Task):
             source: what reads them.
             count: of the first few alone; None = all.
         """
-        place, rows = source.columns.index(LABEL), list[tuple[Stored, str]]()
+        place = source.columns.index(LABEL)
+        pictures, labels, origins = list[Stored](), list[str](), list[str]()
         for example in source:
-            if len(rows) == count:
+            if len(pictures) == count:
                 break
             found = Stored(source, example.fields[0])
             if self.recipe.data.broken != "skip" or self._sound(found):
-                rows.append((found, " ".join(example.fields[place].split())))
-        pictures = [picture for picture, _ in rows]
-        return Examples(pictures, [label for _, label in rows], [str(one) for one in pictures])
+                pictures.append(found)
+                labels.append(" ".join(example.fields[place].split()))
+                origins.append(example.origin)
+        return Examples(pictures, labels, origins)
 
     def _sound(self, picture: Stored) -> bool:
         try:

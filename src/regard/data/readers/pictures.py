@@ -90,7 +90,7 @@ class PictureSource(ABC):
     def __iter__(self) -> Iterator[Example]:
         self.left_out.clear()
         for number, (name, label) in enumerate(self.named(), start=1):
-            yield Example((name, label), display_name(self.path), number)
+            yield Example((name, label), display_name(self.path), number, self.labeled_at(name))
 
     @abstractmethod
     def named(self) -> Iterator[tuple[str, str]]:
@@ -107,6 +107,10 @@ class PictureSource(ABC):
     def origin(self, name: str) -> str:
         """What errors call a picture."""
         return f"{self.path}:{name}"
+
+    def labeled_at(self, name: str) -> str:
+        """Where its label stands."""
+        return self.origin(name)
 
     def _labeled(self, names: Iterator[str]) -> Iterator[tuple[str, str]]:
         """Those that are pictures, each with the folder that holds it."""
@@ -243,6 +247,10 @@ class Idx(PictureSource):
         """The picture of a number."""
         found: Pixels = self._held()[int(name) - 1]
         return found
+
+    def labeled_at(self, name: str) -> str:
+        """In the other file."""
+        return f"{self.files[1]}:{name}"
 
     def _held(self) -> Pixels:
         if self._pictures is None:
