@@ -144,6 +144,9 @@ class TestMixture:
         assert "last.bleu" not in found
         both = [found[f"{name}.exact_match"].value for name in ("first", "last")]
         assert found["exact_match"].value == pytest.approx(sum(both) / 2)
+        names = [score.name for score in found.values()]
+        assert "mean: BLEU" in names
+        assert len(set(names)) == len(names)
         assert examples.first(2).parts == [0, 0]
 
     def test_stopped_and_resumed_it_ends_in_the_same_bits(self, tmp_path):
@@ -187,6 +190,15 @@ class TestMixture:
         toml(settings, tmp_path / "bad.toml")
         done = call("check", "bad.toml")
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+    def test_data_without_a_target_name_their_entry(self, call, tmp_path):
+        write(tmp_path)
+        settings = recipe(mixture=mixture(tmp_path), training={"max_steps": 1})
+        del settings["mixture"][1]["valid"]["target"]
+        toml(settings, tmp_path / "bad.toml")
+        done = call("check", "bad.toml")
+        assert done.returncode == 2
+        assert "mixture.2.valid: the data setting lacks the key 'target'" in done.stderr
 
 
 class TestSpans:

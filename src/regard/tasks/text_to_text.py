@@ -17,6 +17,7 @@ from regard.data import BatchSource, Codec, Example, PreparedData, Source
 from regard.data.batching import Collate
 from regard.data.mixture import PART, Joined, Mixing, PartCodec, Prefixed
 from regard.decoding import DecodingSpec
+from regard.errors import RecipeError
 from regard.metrics import Comparison, Score, bleu, chrf, exact_match
 from regard.metrics.rouge import KINDS, rouge
 from regard.metrics.squad import score_answers
@@ -72,11 +73,16 @@ class TextToText(Translation):
             found = super().text(split)
             prefixed = isinstance(found, Prefixed)  # all but a corpus that regard makes
             return found if prefixed else Prefixed(found, self.recipe.data.prefix or "")
-        parts = {
-            number: Prefixed(super(TextToText, self).source(data.settings()), one.prefix)
-            for number, one in enumerate(self.mixture)
-            if (data := getattr(one, split)) is not None
-        }
+        parts = dict[int, Source]()
+        for number, one in enumerate(self.mixture):
+            data = getattr(one, split)
+            if data is None:
+                continue
+            try:
+                parts[number] = Prefixed(super().source(data.settings()), one.prefix)
+            except RecipeError as error:
+                where = error.where or self.recipe.place(f"mixture.{number + 1}.{split}")
+                raise RecipeError(error.what, where=where, hint=error.hint) from None
         return Joined(parts)
 
     def source(self, data: Mapping[str, Any]) -> Source:
@@ -197,7 +203,7 @@ def _means(scores: Mapping[str, Score]) -> dict[str, Score]:
         found.setdefault(key.rpartition(".")[2], []).append(score)
     return {
         key: Score(
-            one[0].name.partition(": ")[2],
+            "mean: " + one[0].name.partition(": ")[2],
             sum(score.value for score in one) / len(one),
             f"mean of {len(one)} tasks",
         )
