@@ -50,13 +50,20 @@ def folder(tmp_path):
 
 
 def test_check(call, folder):
+    (folder / "train" / "leans").mkdir()
+    (folder / "valid" / "lies" / "extra.png").write_bytes(
+        (folder / "valid" / "lies" / "000.png").read_bytes()
+    )
     done = call("check", "bars.toml")
     assert done.returncode == 0, done.stderr
     assert "96 pictures to train on" in done.stdout
+    assert "labels: 48 × lies, 48 × stands" in done.stdout
+    assert "labels: 11 × lies, 10 × stands" in done.stdout
+    assert "left out: 1 folder without a picture: leans" in done.stdout
     assert "96 of 96 can be read; 12 × 12 pixels, red, green, blue" in done.stdout
     assert "(pictures × channels × height × width)" in done.stdout
     assert "as it should be" in done.stdout
-    assert "20 pictures: top-1" in done.stdout
+    assert "21 pictures: top-1" in done.stdout
 
 
 def test_it_learns_and_is_scored(call, run):
@@ -108,6 +115,21 @@ def test_what_cannot_be_classified(call, run, tmp_path):
     done = call("classify", run, "cut.png")
     assert done.returncode == 2
     assert "cut.png: the picture cannot be read" in done.stderr
+
+
+def test_broken_pictures_among_others_are_named_and_passed_by(call, run, tmp_path):
+    test = run.parent / "test"
+    (tmp_path / "cut.png").write_bytes(packed(Image.new("RGB", (40, 40), "red"))[:50])
+    paths = [test / "lies" / "000.png", "cut.png", test / "stands" / "001.png", "nothing.png"]
+    done = call("classify", run, *paths)
+    assert (done.returncode, done.stdout) == (2, "lies\n\nstands\n\n")
+    assert "cut.png: the picture cannot be read" in done.stderr
+    assert "nothing.png: this picture cannot be read: No such file" in done.stderr
+    assert "2 of the pictures cannot be read" in done.stderr
+    assert call("classify", run, *paths, "--json", "-o", "found.jsonl").returncode == 2
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [one.get("label") for one in found] == ["lies", None, "stands", None]
+    assert "cannot be read" in found[1]["error"]
 
 
 @pytest.mark.parametrize("name", ["train.zip", "valid.tar", "test.tar.gz"])
@@ -220,7 +242,10 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
         (["model.num_frames=2"], "this model reads clips"),
-        (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
+        (
+            ["model.patch_size=5"],
+            "command line: model.patch_size: is 5, and model.image_size = 12 is no multiple of it",
+        ),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),
         (

@@ -84,6 +84,10 @@ class PictureTask(Task):
     def recall(self) -> None:
         """Read what `learn` wrote into the run."""
 
+    @abstractmethod
+    def counted(self, data: PreparedData) -> list[str]:
+        """Lines that say which answers there are."""
+
     # Data
 
     def source(self, data: Mapping[str, Any]) -> PictureSource:
@@ -101,11 +105,10 @@ class PictureTask(Task):
         data = {name: self.prepared(source) for name, source in splits.items()}
         if not self.augmentation.mean:
             self._learned = self._statistics(data["train"])
-        notes = [
-            f"{len(one):,} pictures to {'train on' if name == 'train' else 'validate with'}"
-            for name, one in data.items()
-        ]
-        notes += [line for one in data.values() for line in left_out(one)]
+        notes = list[str]()
+        for name, one in data.items():
+            use = "train on" if name == "train" else "validate with"
+            notes += [f"{len(one):,} pictures to {use}", *self.counted(one), *left_out(one)]
         watched = self.in_order(data["valid"]) if "valid" in data else None
         digests = {name: one.digest() for name, one in data.items()}
         threads = max(self.recipe.training.workers, 1)  # decoding large pictures takes time

@@ -25,6 +25,7 @@ from regard.recipe import Recipe, as_settings
 from regard.recipe.sections import Mixed
 from regard.tasks.denoising import Denoising
 from regard.tasks.task import Evaluation, Examples, Sample, Task
+from regard.tasks.text import Split
 from regard.tasks.translation import Translation
 from regard.tasks.writer import Writer
 
@@ -91,6 +92,19 @@ class TextToText(Translation):
         prefix = data.get("prefix", self.recipe.data.prefix or "")
         return Prefixed(super().source(given), prefix)
 
+    def split(self, source: Source, *, training: bool) -> Split:
+        """The same as of translation; says where tasks cannot be told apart."""
+        found, prefixes = super().split(source, training=training), self.prefixes
+        if not training or len(prefixes) == len(set(prefixes)):
+            return found
+        note = "tasks of the mixture have the same prefix, or none: the model cannot tell them apart"
+        return replace(found, notes=[*found.notes, note])
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Of the tasks, where there are several."""
+        return tuple(one.prefix for one in self.mixture)
+
     def codecs(self) -> Mapping[str, Codec]:
         """A tokenizer for each side, and the number of an example's task."""
         return {**super().codecs(), **({PART: PartCodec()} if self.mixture else {})}
@@ -118,7 +132,8 @@ class TextToText(Translation):
     def predictor(self, model: nn.Module) -> Writer:
         """The door by which users have text written."""
         spec = as_settings(self.recipe.decoding, DecodingSpec, where="decoding")
-        return Writer(model, self.tokenizers["target"], spec, self.recipe.data.prefix or "")
+        prefix = self.recipe.data.prefix or ""
+        return Writer(model, self.tokenizers["target"], spec, prefix, self.prefixes)
 
     def predict(
         self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None

@@ -9,6 +9,7 @@ folder, zip, tar        the label is the name of the folder that directly holds 
                         picture in no folder is a ``DataError``
 other files there       left out and counted, by their ending; hidden ones (``.x``, ``__MACOSX``)
                         are none of the data
+folder of no picture    is named, and no class
 order                   by name in folders, as they stand in archives, tables and IDX files
 table                   paths are relative to the table; a missing picture is a ``DataError`` with
                         the table's line
@@ -32,7 +33,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class PictureSource(ABC):
         """Those that are pictures, each with the folder that holds it."""
         for name in names:
             path = PurePosixPath(name)
-            if any(part.startswith((".", "__MACOSX")) for part in path.parts):
+            if _hidden(path):
                 continue
             if path.suffix.lower() not in ENDINGS:
                 self.left_out[NO_PICTURE] += 1
@@ -148,12 +149,23 @@ class Folder(Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        found = (one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-        self._names = sorted(found)
+        held = [(one, one.is_dir()) for one in path.rglob("*")]
+        found = (one.relative_to(path) for one, folder in held if not folder and one.is_file())
+        self._names = sorted(one.as_posix() for one in found)
+        used = {one.parent for one, folder in held if folder or one.suffix.lower() in ENDINGS}
+        empty = (one.relative_to(path) for one, folder in held if folder and one not in used)
+        self._empty = sorted(one.as_posix() for one in empty if not _hidden(one))
+        if self._empty:  # which the files' bytes do not tell
+            self.identity = {**self.identity, "empty": self._empty}
 
     def names(self) -> Iterator[str]:
         """By name."""
         return iter(self._names)
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Of the pictures, with the folders that hold them; counts folders that hold none."""
+        self.left_out.update(f"folder without a picture: {name}" for name in self._empty)
+        return super().named()
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""
@@ -373,6 +385,10 @@ def read_idx(path: Path) -> Pixels:
         held = f"{max(len(raw) - start, 0):,} bytes, not the {count:,}"
         raise DataError(f"the file has {held} that its head announces", where=str(path))
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+
+
+def _hidden(path: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _read(path: Path) -> bytes:
