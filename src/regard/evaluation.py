@@ -96,8 +96,9 @@ def evaluate(
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
-            hint="give it: --data file=FILE"
-            + ("" if task.inputs == "pictures" else ", or --source FILE --target FILE"),
+            hint="give it: --data file=FOLDER, or an archive or a table"
+            if task.inputs == "pictures"
+            else "give files: --source FILE --target FILE, or --data file=FILE for a table",
         )
     if prefix is not None:
         data = _prefixed(task, data, prefix)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import regard
+from regard.cli.new.image_classification import Measured, choose
 from regard.data.pictures import Form, decode
 from regard.training import StepDone
 
@@ -115,6 +116,26 @@ def test_what_cannot_be_classified(call, run, tmp_path):
     done = call("classify", run, "cut.png")
     assert done.returncode == 2
     assert "cut.png: the picture cannot be read" in done.stderr
+
+
+def test_data_to_score_that_are_no_pictures(call, run):
+    shutil.copy(run.parent / "bars.toml", "bars.toml")
+    for words, said in (
+        (["fil=x"], "did you mean 'file'?"),
+        (
+            ["fields.picture=x"],
+            "file is needed\n  give a folder that holds a folder for each class",
+        ),
+        (["file=bars.toml"], "give a folder that holds a folder for each class"),
+        (["source=test"], "lacks the key 'target'"),
+    ):
+        done = call("evaluate", run, "--data", *words)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    shutil.copytree(run, "bare")
+    recipe, _, test = (run / "recipe.toml").read_text().partition("[data.test]\n")
+    Path("bare/recipe.toml").write_text(recipe + test[test.index("[") :])
+    done = call("evaluate", "bare")
+    assert (done.returncode, "--data file=FOLDER" in done.stderr) == (2, True), done.stderr
 
 
 def test_broken_pictures_among_others_are_named_and_passed_by(call, run, tmp_path):
@@ -282,6 +303,15 @@ def test_new(call, folder):
     assert "image_size = 12" in text
     assert "channels = 3" in text
     assert call("check", "mine.toml").returncode == 0
+
+
+def test_few_pictures_are_seen_more_often():
+    epochs = [
+        int(choose(Measured(count, 2, 32, grey=False, alike=True))["epochs"])
+        for count in (200, 1_000, 4_000, 20_000, 50_000)
+    ]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[0] >= 3 * epochs[-2]
 
 
 def test_new_for_tables_and_odd_sizes(call, folder):

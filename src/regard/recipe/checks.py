@@ -136,7 +136,7 @@ def check_task(recipe: Recipe) -> None:
 
 def _check_mixture(recipe: Recipe, task: Any) -> None:
     """It stands in place of the data; its rates are all said or none; its scores are the task's."""
-    mixture = recipe.mixture or ()
+    mixture = list(recipe.mixture or ())
     if any(getattr(recipe.data, split) is not None for split in SPLITS) or recipe.data.prefix:
         raise RecipeError(
             "a mixture and data.train exclude each other: give one", where=recipe.place("mixture")

@@ -97,7 +97,9 @@ class TextToText(Translation):
         found, prefixes = super().split(source, training=training), self.prefixes
         if not training or len(prefixes) == len(set(prefixes)):
             return found
-        note = "tasks of the mixture have the same prefix, or none: the model cannot tell them apart"
+        note = (
+            "tasks of the mixture have the same prefix, or none: the model cannot tell them apart"
+        )
         return replace(found, notes=[*found.notes, note])
 
     @property

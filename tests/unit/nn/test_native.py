@@ -269,3 +269,16 @@ class TestWithout:
             counts.append(len(asked.read_text()))
             asked.unlink()
         assert counts[0] == counts[1] > 0
+
+    def test_a_build_that_nobody_waits_for_is_left_without_a_word(self, tmp_path, monkeypatch):
+        compiler = tmp_path / "compiler"
+        compiler.write_text("#!/bin/sh\nsleep 3\nexit 1\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.delenv("CI", raising=False)
+        code = "from regard.nn import native; print(native.load(wait=False))"
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True
+        )
+        assert (done.stdout, done.stderr) == ("False\n", "")

@@ -35,8 +35,8 @@ KEYS = ("part", "pictures")
 NO_AREA = "boxes without area"
 _SETS = "ImageSets/Main"
 _FORMS = (
-    "give a folder, .zip or .tar in Pascal VOC's form (Annotations/*.xml beside JPEGImages), or the "
-    ".json file of COCO's form"
+    "give a folder, .zip or .tar in Pascal VOC's form (Annotations/*.xml beside JPEGImages), or "
+    "the .json file of COCO's form"
 )
 
 Box = tuple[float, float, float, float, str, int]
@@ -100,7 +100,9 @@ class Voc(BoxSource):
             elif path.suffix == ".txt" and path.parent.as_posix().endswith(_SETS):
                 lists.setdefault(path.stem, name)
         if not notes:
-            raise DataError("there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS)
+            raise DataError(
+                "there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS
+            )
         for stem in notes if self._part is None else self._listed(self._part, lists):
             if stem not in notes:
                 where = self.origin(lists[self._part or ""])

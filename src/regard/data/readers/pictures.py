@@ -57,6 +57,11 @@ NO_PICTURE = "no picture by its ending"
 MOST_BYTES = 1 << 29
 """Of one member of an archive, unpacked: beyond that it is a trap."""
 
+_FORMS = (
+    "give a folder that holds a folder for each class, the same as .zip or .tar, a table (.csv, "
+    ".tsv, .jsonl, .parquet) with the columns picture (a path) and label, or IDX files as source "
+    "(pictures) and target (labels)"
+)
 _IDX_BYTES = 0x08
 _DAMAGE = (
     OSError,
@@ -327,6 +332,9 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         DataError: a file is missing or of an unknown kind.
     """
     if "file" not in data:
+        if not data.keys() & {"source", "target"}:
+            check_keys(data, ("file", "fields", "source", "target"), missing=False)
+            raise RecipeError("file is needed", where="data", hint=_FORMS)
         check_keys(data, ("source", "target"), missing=True)
         return Idx(check_file(data["source"]), check_file(data["target"]))
     check_keys(data, ("file", "fields"), missing=False)
@@ -344,9 +352,7 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         raise DataError(
             "the kind of these pictures cannot be told from the name",
             where=str(path),
-            hint="give a folder that holds a folder for each class, the same as .zip or .tar, a "
-            "table (.csv, .tsv, .jsonl, .parquet) with the columns picture (a path) and label, or "
-            "IDX files as source (pictures) and target (labels)",
+            hint=_FORMS,
         )
     fields = fields or {name: name for name in PictureSource.columns}
     check_keys(fields, PictureSource.columns, missing=True)
