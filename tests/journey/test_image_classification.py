@@ -120,14 +120,13 @@ def test_what_cannot_be_classified(call, run, tmp_path):
 
 def test_data_to_score_that_are_no_pictures(call, run):
     shutil.copy(run.parent / "bars.toml", "bars.toml")
+    needed = "data: file is needed, or source and target as IDX files\n  give a folder that holds"
     for words, said in (
         (["fil=x"], "did you mean 'file'?"),
-        (
-            ["fields.picture=x"],
-            "file is needed\n  give a folder that holds a folder for each class",
-        ),
+        (["fields.picture=x"], needed),
+        (["source=test"], needed),
+        (["source=.", "target=bars.toml"], needed),
         (["file=bars.toml"], "give a folder that holds a folder for each class"),
-        (["source=test"], "lacks the key 'target'"),
     ):
         done = call("evaluate", run, "--data", *words)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.data.readers.pictures import NO_PICTURE, Folder, Idx, Tar, Zip, open_pictures, read_idx
+from regard.data.readers.idx import read_idx
+from regard.data.readers.pictures import NO_PICTURE, Folder, Idx, Tar, Zip, open_pictures
 from regard.errors import DataError, RecipeError
 
 NAMES = ["cat/1.png", "cat/2.PNG", "dog/1.jpg"]

@@ -43,8 +43,8 @@ BATCH = 128
 _PATCHES = ((40, (None, 4)), (96, (64, 8)), (160, (128, 16)), (None, (224, 16)))
 
 # Up to so many pictures: width, layers, heads, hidden width, peak rate, epochs aimed at, steps at
-# most. The fewer there are, the more often each is seen; the row up to 100,000 is the setting of the
-# recipe cifar10.
+# most. The fewer there are, the more often each is seen. The third row has the sizes of the recipe
+# cifar10.
 _SIZES = (
     (1_000, (128, 4, 4, 256, 1e-3, 200, 5_000)),
     (5_000, (128, 4, 4, 256, 1e-3, 100, 5_000)),

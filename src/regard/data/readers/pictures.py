@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import lzma
-import struct
 import tarfile
 import weakref
 import zipfile
@@ -39,7 +38,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from regard.data.readers.lines import check_file, display_name, read_bytes
+from regard.data.readers.idx import read_idx
+from regard.data.readers.lines import check_file, display_name
 from regard.data.readers.source import Example, check_keys
 from regard.data.readers.tables import Table, is_table
 from regard.errors import DataError, RecipeError
@@ -62,7 +62,6 @@ _FORMS = (
     ".tsv, .jsonl, .parquet) with the columns picture (a path) and label, or IDX files as source "
     "(pictures) and target (labels)"
 )
-_IDX_BYTES = 0x08
 _DAMAGE = (
     OSError,
     EOFError,
@@ -332,9 +331,11 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         DataError: a file is missing or of an unknown kind.
     """
     if "file" not in data:
-        if not data.keys() & {"source", "target"}:
-            check_keys(data, ("file", "fields", "source", "target"), missing=False)
-            raise RecipeError("file is needed", where="data", hint=_FORMS)
+        check_keys(data, ("file", "fields", "source", "target"), missing=False)
+        if not {"source", "target"} <= data.keys() or Path(str(data["source"])).is_dir():
+            raise RecipeError(
+                "file is needed, or source and target as IDX files", where="data", hint=_FORMS
+            )
         check_keys(data, ("source", "target"), missing=True)
         return Idx(check_file(data["source"]), check_file(data["target"]))
     check_keys(data, ("file", "fields"), missing=False)
@@ -371,26 +372,6 @@ def files_of(path: Path) -> Files | None:
     if name.endswith(".zip"):
         return Zip(path)
     return Tar(path) if name.endswith(TARS) else None
-
-
-def read_idx(path: Path) -> Pixels:
-    """An IDX file's array; views of it are cheap.
-
-    Raises:
-        DataError: it is none, or not whole.
-    """
-    raw = read_bytes(path)
-    if len(raw) < 4 or raw[:2] != b"\0\0" or not 1 <= raw[3] <= 4:
-        raise DataError("this is no IDX file", where=str(path))
-    if raw[2] != _IDX_BYTES:
-        raise DataError(f"this IDX file holds numbers of type 0x{raw[2]:02x}", where=str(path))
-    start = 4 + 4 * raw[3]
-    shape = struct.unpack(f">{raw[3]}I", raw[4:start]) if len(raw) >= start else (0,)
-    count = int(np.prod(shape, dtype=object))
-    if len(raw) != start + count:
-        held = f"{max(len(raw) - start, 0):,} bytes, not the {count:,}"
-        raise DataError(f"the file has {held} that its head announces", where=str(path))
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
 def _hidden(path: PurePath) -> bool:
