@@ -103,8 +103,10 @@ class BadPictures:
 
         self.count += 1
         warning(str(error))
+        if not as_json:
+            return ""
         what = getattr(error, "what", str(error))
-        return json.dumps({"picture": str(picture), "error": what}) if as_json else ""
+        return json.dumps({"picture": str(picture), "error": what}, ensure_ascii=False)
 
     def complain(self) -> None:
         """Where there was one.
