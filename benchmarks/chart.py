@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.report import save_picture
+from benchmarks.report import existing, save_picture
 
 OURS, THEIRS = "#a3254f", "#b9b2a6"
 COLUMNS = 2
@@ -100,7 +100,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("files", type=existing, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     rows = read(options.files)

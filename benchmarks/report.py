@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import platform
 from collections.abc import Sequence
@@ -17,6 +18,14 @@ HEAD = """# Results
 What was measured, by the scripts beside this file, also where it falls short. Ratios count only
 within one run: machines of one kind differ by up to two from day to day.
 """
+
+
+def existing(text: str) -> Path:
+    """A path of the command line at which something is: `argparse`'s ``type``."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"there is no such file or directory: {text}")
+    return path
 
 
 def write_section(title: str, body: str) -> None:

@@ -22,7 +22,7 @@ from statistics import mean
 from unittest.mock import patch
 
 from benchmarks.quality.multi30k import SETTINGS, data_settings
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 from regard.nn import kernels
 from regard.objectives.cross_entropy import plain_loss
@@ -77,7 +77,7 @@ class Curve:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE")

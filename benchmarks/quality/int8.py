@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 import regard
 from regard.interop.runs import read_llama2c, write_run
@@ -33,8 +33,8 @@ STORIES, LENGTH = 40, 250
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*")
-    parser.add_argument("--stories", type=Path)
+    parser.add_argument("runs", type=existing, nargs="*")
+    parser.add_argument("--stories", type=existing)
     parser.add_argument("--threads", type=int, default=0)
     options = parser.parse_args()
     if options.threads:

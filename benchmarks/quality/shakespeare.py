@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 from torch.nn import functional as F
 
 import regard
@@ -35,7 +35,7 @@ BLOCKS = {"cpu": 12, "gpu": 64}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--size", choices=BLOCKS, default="cpu")
     parser.add_argument("--run", type=Path, default=Path("runs/shakespeare-char"))
     parser.add_argument("settings", nargs="*")

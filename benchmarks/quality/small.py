@@ -19,7 +19,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from benchmarks.quality.xquad_split import split
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 import regard
 
@@ -66,12 +66,12 @@ TASKS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--pretrained", type=Path, help="a masked language model, for XQuAD")
+    parser.add_argument("--pretrained", type=existing, help="a masked language model, for XQuAD")
     options = parser.parse_args()
     rows = []
     for name in options.tasks:

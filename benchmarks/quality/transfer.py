@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 import regard
 from regard.run import Run
@@ -78,7 +78,7 @@ LENGTHS: dict[str, dict[int | None, dict[str, Any]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=10_000, help="of pre-training")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -14,6 +14,8 @@ import argparse
 import json
 from pathlib import Path
 
+from benchmarks.report import existing
+
 from regard.data import read_lines
 
 PARTS = {"train": slice(0, 36), "valid": slice(36, 42), "test": slice(42, None)}
@@ -22,8 +24,8 @@ PARTS = {"train": slice(0, 36), "valid": slice(36, 42), "test": slice(42, None)}
 def main() -> None:
     """Write the three files."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("file", type=existing)
+    parser.add_argument("directory", type=existing)
     given = parser.parse_args()
     for name, count in split(given.file, given.directory).items():
         print(f"{given.directory / name}.json: {count} questions")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 from benchmarks.speed.jobs import JOBS, Job
 
 HERE = Path(__file__).parent
@@ -30,10 +30,10 @@ CASES = {"cpu": "nanoGPT's CPU size", "gpu": "nanoGPT's GPU size"}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("jobs", nargs="*", metavar="JOB", help=", ".join(JOBS))
-    parser.add_argument("--peers", type=Path, required=True, help="the directory of `peers`")
+    parser.add_argument("--peers", type=existing, required=True, help="the directory of `peers`")
     parser.add_argument("--python", default=sys.executable, help="that has their requirements")
     parser.add_argument("--windows", type=int, default=5)
-    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, for the jobs lm-…")
+    parser.add_argument("--nanogpt", type=existing, help="a checkout of nanoGPT, for the jobs lm-…")
     options = parser.parse_args()
     unknown = [name for name in options.jobs if name not in JOBS]
     if unknown:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 SIDES = ("source", "target")
 RECIPE = "multi30k-en-de"
@@ -39,7 +39,7 @@ WARMUP, STEPS = 20, 100
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--lines", type=int, default=10_000_000)
-    parser.add_argument("--directory", type=Path)
+    parser.add_argument("--directory", type=existing)
     parser.add_argument("--windows", type=int, default=5)
     options = parser.parse_args()
     with contextlib.ExitStack() as stack:

@@ -66,7 +66,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
     parser.add_argument("--profile", action="store_true", help="where a pass spends its time")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.sources and not options.sources.exists():
+        parser.error(f"--sources: there is no such file: {options.sources}")
+    return options
 
 
 def make_model(options: argparse.Namespace) -> Transformer:

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 from benchmarks.speed.file_ctranslate2 import Settings
 
 from regard.interop.exported import write_tokenizer
@@ -48,7 +48,7 @@ COMPUTES, PRECISIONS = ("float32", "int8"), ("float32", "bfloat16", "int8")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=existing)
     parser.add_argument("--python", help="with ctranslate2; without it regard is timed alone")
     parser.add_argument("--windows", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -19,11 +19,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 from benchmarks.speed import gpu_peers
 from benchmarks.speed.gpu_sizes import (
     DECODING,
@@ -74,7 +73,7 @@ class Timed:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--nanogpt", type=Path, help="a checkout of it")
+    parser.add_argument("--nanogpt", type=existing, help="a checkout of it")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--windows", type=int, default=5)

@@ -22,20 +22,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.report import existing, measured_on, table, write_section
 
 STEP = Path(__file__).with_name("step.py")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("nanogpt", type=Path)
+    parser.add_argument("nanogpt", type=existing)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", action="store_true", help="time nanoGPT's step and print its rate")
     options = parser.parse_args()
     if options.one:
         print(json.dumps({"tokens_per_s": nanogpt_rate(options.nanogpt)}))
         return
-    theirs = [sys.executable, __file__, str(options.nanogpt), "--one"]
+    theirs = [sys.executable, "-m", "benchmarks.speed.nanogpt", str(options.nanogpt), "--one"]
     ours = [sys.executable, str(STEP), "gpt-gpu", "--precision", "bfloat16"]
     rates = [(rate(theirs), rate(ours)) for _ in range(options.rounds)]
     write(rates)
@@ -77,8 +78,6 @@ def nanogpt_rate(checkout: Path, length: int = 256, count: int = 64, vocabulary:
 
 def write(rates: list[tuple[float, float]]) -> None:
     """The table."""
-    from benchmarks.report import measured_on, table, write_section
-
     theirs, ours = (statistics.median(column) for column in zip(*rates, strict=True))
     ratios = [mine / other for other, mine in rates]
     cells = (

@@ -14,12 +14,12 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=existing, required=True)
     parser.add_argument("--times", type=int, default=7)
     options = parser.parse_args()
     python, program = sys.executable, str(Path(sys.executable).parent / "regard")

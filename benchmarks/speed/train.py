@@ -80,7 +80,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="a window lasts at least this")
     parser.add_argument("--profile", action="store_true", help="where a pass spends its time")
     parser.add_argument("--held", action="store_true", help="what a step's activations hold")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.batches is None or not options.batches.exists():
+        parser.error(f"--batches: there is no such file: {options.batches}")
+    return options
 
 
 def load(path: Path) -> list[Batch]:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.report import measured_on, table, write_section
+from benchmarks.report import existing, measured_on, table, write_section
 from benchmarks.speed.jobs import BATCHES
 
 HERE = Path(__file__).parent
@@ -38,10 +38,10 @@ Found = dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", default=BATCHES)
+    parser.add_argument("--batches", type=existing, default=BATCHES)
     parser.add_argument("--shape", choices=("tiny", "base"), default="base")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", type=Path, help="the directory of `peers`, for their memory")
+    parser.add_argument("--peers", type=existing, help="the directory of `peers`, for their memory")
     parser.add_argument("--python", default=sys.executable, help="that has their requirements")
     options = parser.parse_args()
     found: dict[str, list[Found]] = {name: [] for name in VARIANTS}

@@ -73,6 +73,7 @@ def evaluate(
     *,
     versus: str | Path | None = None,
     beam: int | None = None,
+    prefix: str | None = None,
     precision: Any = None,
     device: str = "auto",
     checkpoint: str | int = "auto",
@@ -83,6 +84,7 @@ def evaluate(
         run: the run directory.
         data: e.g. ``{"source": F, "target": F}``.
         versus: another run on the same data, for a paired test.
+        prefix: text to text: what stands before each source.
         beam, precision, device: otherwise than the recipe says.
         checkpoint: of ``run``; see `regard.load`.
 
@@ -94,8 +96,12 @@ def evaluate(
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
-            hint="give files: --source FILE --target FILE, or --data file=FILE for a table",
+            hint="give it: --data file=FOLDER, or an archive or a table"
+            if task.inputs == "pictures"
+            else "give files: --source FILE --target FILE, or --data file=FILE for a table",
         )
+    if prefix is not None:
+        data = _prefixed(task, data, prefix)
     examples = task.read(with_columns(task.recipe, data), split="test")
     options = {"beam": beam}
     found = task.evaluate(model, examples, options, resamples=RESAMPLES)
@@ -111,3 +117,21 @@ def evaluate(
     return EvaluationReport(
         str(run), weights, len(examples), found.seconds, found.scores, name, comparisons, theirs
     )
+
+
+def _prefixed(task: Any, data: Mapping[str, Any] | None, prefix: str) -> Mapping[str, Any]:
+    """Data in the recipe's words with what stands before each source.
+
+    Raises:
+        InputError: the task has none, or each part of its test data has its own.
+    """
+    if "data.prefix" not in task.uses:
+        raise InputError(f"a run of {task.name} reads no prefix", where="prefix")
+    if data is None and task.recipe.mixture:
+        raise InputError(
+            "each task of the mixture has its own",
+            where="prefix",
+            hint="leave it out, or give files: --source FILE --target FILE",
+        )
+    given = task.recipe.data_of("test").settings() if data is None else data
+    return {**given, "prefix": prefix}

@@ -1,6 +1,7 @@
 """Classification: check, train, score, use, look inside, start from other runs, what goes wrong."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -65,6 +66,7 @@ def test_check(call, folder):
     done = call("check", "films.toml")
     assert done.returncode == 0, done.stderr
     assert "160 examples to train on" in done.stdout
+    assert re.search(r"labels: \d+ × \w+, \d+ × \w+\n", done.stdout)
     assert "160 of 160 texts come back as they went in" in done.stdout
     assert "a blind guess has ln V = 0.693" in done.stdout
     assert "as it should be" in done.stdout

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import regard
+from regard.cli.new.image_classification import Measured, choose
 from regard.data.pictures import Form, decode
 from regard.training import StepDone
 
@@ -50,13 +51,20 @@ def folder(tmp_path):
 
 
 def test_check(call, folder):
+    (folder / "train" / "leans").mkdir()
+    (folder / "valid" / "lies" / "extra.png").write_bytes(
+        (folder / "valid" / "lies" / "000.png").read_bytes()
+    )
     done = call("check", "bars.toml")
     assert done.returncode == 0, done.stderr
     assert "96 pictures to train on" in done.stdout
+    assert "labels: 48 × lies, 48 × stands" in done.stdout
+    assert "labels: 11 × lies, 10 × stands" in done.stdout
+    assert "left out: 1 folder without a picture: leans" in done.stdout
     assert "96 of 96 can be read; 12 × 12 pixels, red, green, blue" in done.stdout
     assert "(pictures × channels × height × width)" in done.stdout
     assert "as it should be" in done.stdout
-    assert "20 pictures: top-1" in done.stdout
+    assert "21 pictures: top-1" in done.stdout
 
 
 def test_it_learns_and_is_scored(call, run):
@@ -110,6 +118,40 @@ def test_what_cannot_be_classified(call, run, tmp_path):
     assert "cut.png: the picture cannot be read" in done.stderr
 
 
+def test_data_to_score_that_are_no_pictures(call, run):
+    shutil.copy(run.parent / "bars.toml", "bars.toml")
+    needed = "data: file is needed, or source and target as IDX files\n  give a folder that holds"
+    for words, said in (
+        (["fil=x"], "did you mean 'file'?"),
+        (["fields.picture=x"], needed),
+        (["source=test"], needed),
+        (["source=.", "target=bars.toml"], needed),
+        (["file=bars.toml"], "give a folder that holds a folder for each class"),
+    ):
+        done = call("evaluate", run, "--data", *words)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    shutil.copytree(run, "bare")
+    recipe, _, test = (run / "recipe.toml").read_text().partition("[data.test]\n")
+    Path("bare/recipe.toml").write_text(recipe + test[test.index("[") :])
+    done = call("evaluate", "bare")
+    assert (done.returncode, "--data file=FOLDER" in done.stderr) == (2, True), done.stderr
+
+
+def test_broken_pictures_among_others_are_named_and_passed_by(call, run, tmp_path):
+    test = run.parent / "test"
+    (tmp_path / "cut.png").write_bytes(packed(Image.new("RGB", (40, 40), "red"))[:50])
+    paths = [test / "lies" / "000.png", "cut.png", test / "stands" / "001.png", "nothing.png"]
+    done = call("classify", run, *paths)
+    assert (done.returncode, done.stdout) == (2, "lies\n\nstands\n\n")
+    assert "cut.png: the picture cannot be read" in done.stderr
+    assert "nothing.png: this picture cannot be read: No such file" in done.stderr
+    assert "2 of the pictures cannot be read" in done.stderr
+    assert call("classify", run, *paths, "--json", "-o", "found.jsonl").returncode == 2
+    found = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [one.get("label") for one in found] == ["lies", None, "stands", None]
+    assert "cannot be read" in found[1]["error"]
+
+
 @pytest.mark.parametrize("name", ["train.zip", "valid.tar", "test.tar.gz"])
 def test_archives_hold_the_same(call, run, name, tmp_path):
     shutil.copytree(run.parent, tmp_path / "all")
@@ -139,6 +181,11 @@ def test_idx_files_in_grey(call, folder):
     done = call("evaluate", "run", "--source", "test.pictures", "--target", "test.labels", "--json")
     assert json.loads(done.stdout)["scores"]["top1"]["value"] >= 90.0
     assert call("classify", "run", "test/stands/001.png").stdout == "1\n"
+    held = (folder / "test.labels").read_bytes()
+    (folder / "test.labels").write_bytes(held[:-1] + b"\7")
+    done = call("evaluate", "run", "--source", "test.pictures", "--target", "test.labels")
+    assert done.returncode == 2
+    assert f"test.labels:{SIZES['test']}: '7' is not among the labels" in done.stderr
 
 
 def test_interrupted_and_resumed_is_the_same(folder, call):
@@ -215,10 +262,16 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
         (["model.num_frames=2"], "this model reads clips"),
-        (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
+        (
+            ["model.patch_size=5"],
+            "command line: model.patch_size: is 5, and model.image_size = 12 is no multiple of it",
+        ),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),
-        (["data.valid.file=strange"], "'moves' is not among the labels of the training data"),
+        (
+            ["data.valid.file=strange"],
+            "strange/moves/000.png: 'moves' is not among the labels of the training data",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(call, folder, words, said):
@@ -249,6 +302,15 @@ def test_new(call, folder):
     assert "image_size = 12" in text
     assert "channels = 3" in text
     assert call("check", "mine.toml").returncode == 0
+
+
+def test_few_pictures_are_seen_more_often():
+    epochs = [
+        int(choose(Measured(count, 2, 32, grey=False, alike=True))["epochs"])
+        for count in (200, 1_000, 4_000, 20_000, 50_000)
+    ]
+    assert epochs == sorted(epochs, reverse=True)
+    assert epochs[0] >= 3 * epochs[-2]
 
 
 def test_new_for_tables_and_odd_sizes(call, folder):

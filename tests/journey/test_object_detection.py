@@ -1,6 +1,7 @@
 """Object detection: check, train, score, find, draw, go on, in and out, what goes wrong."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 
 import regard
+from regard.cli.detect import drawn
+from regard.tasks.detector import Box, Detection
 
 from ._boxes import SIDE, SIZES, annotation, coco, voc
 from ._made import bits, metrics
@@ -38,6 +41,7 @@ def test_check(call, folder):
     done = call("check", "boxes.toml")
     assert done.returncode == 0, done.stderr
     assert "48 pictures to train on" in done.stdout
+    assert re.search(r"labels: \d+ × bar, \d+ × square\n", done.stdout)
     assert "12 pictures: AP" in done.stdout
 
 
@@ -73,9 +77,9 @@ def test_boxes_are_found_drawn_and_said(call, run, tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == 4  # one for each detection token
     assert lines[0].split()[0] in ("bar", "square")
-    drawn = np.asarray(Image.open(tmp_path / "found.png"))
-    assert drawn.shape == (SIDE, 2 * SIDE, 3)
-    assert (drawn != np.asarray(Image.open(pictures[0]))).any()
+    made = np.asarray(Image.open(tmp_path / "found.png"))
+    assert made.shape == (13 * SIDE, 26 * SIDE, 3)  # a small picture is drawn larger
+    assert (made[::13, ::13] != np.asarray(Image.open(pictures[0]))).any()
     done = call("detect", run, *pictures, "--json", "-o", tmp_path / "both")
     assert [json.loads(line)["picture"] for line in done.stdout.splitlines()] == list(
         map(str, pictures)
@@ -93,6 +97,35 @@ def test_boxes_are_found_drawn_and_said(call, run, tmp_path):
     assert shares == sorted(shares, reverse=True)
     assert detector.detect(pictures[0], threshold=1.0).boxes == ()
     assert call("look", run, pictures[0], "-o", tmp_path / "look.png").returncode == 0
+
+
+@pytest.mark.parametrize("size", [(100, 80), (24, 48), (700, 500)])
+@pytest.mark.parametrize("top", [0.0, 0.5])
+def test_labels_hide_no_object(tmp_path, size, top):
+    wide, high = size
+    Image.new("RGB", size, "white").save(tmp_path / "plain.png")
+    edges = (0.3 * wide, top * high, 0.7 * wide, (top + 0.4) * high)
+    found = Detection((Box("cell", 0.98, *edges),), size)
+    picture = drawn(tmp_path / "plain.png", found, ["cell"])
+    pixels, scale = np.asarray(picture).astype(int), picture.width / wide
+    left, up, right, down = (round(scale * edge) for edge in edges)
+    assert (pixels[up + 4 : down - 4, left + 4 : right - 4] == 255).all()
+    plate = (pixels == (0xE6, 0x19, 0x4B)).all(axis=2)
+    plate[up : down + 4, max(0, left - 4) : right + 4] = False
+    assert plate.sum() > 100
+    assert plate.any(axis=1).sum() <= max(20, 0.1 * picture.height)
+
+
+def test_a_broken_picture_among_others_is_named_and_passed_by(call, run, tmp_path):
+    good = sorted((run.parent / "data" / "JPEGImages").glob("val*.png"))[0]
+    (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
+    done = call("detect", run, "cut.png", good, "--json")
+    assert done.returncode == 2
+    assert "cut.png: the picture cannot be read" in done.stderr
+    assert "1 of the pictures cannot be read" in done.stderr
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first.keys() == {"picture", "error"}
+    assert second["picture"] == str(good)
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bits(call, folder):

@@ -31,6 +31,7 @@ SMALL = {
     "training.threads": 1,
 }
 FIRST, LAST = "first: ", "last: "
+VERBS = ["translate", "generate", "summarize"]
 
 
 def write(directory):
@@ -69,6 +70,10 @@ def mixture(directory):
         {**both[0], "test": both[0]["valid"], "prefix": FIRST, "name": "first", "rate": 3.0},
         {**both[1], "prefix": LAST, "name": "last", "rate": 1.0, "metrics": ["exact_match"]},
     ]
+
+
+def _data(pair):
+    return [f"source={pair[1]}", f"target={pair[3]}"]
 
 
 def toml(settings, path):
@@ -130,6 +135,31 @@ class TestMixture:
         assert same.stdout == made[0] + "\n"
         assert p.summarize([text, text], prefix=[FIRST, FIRST]) == [made[0]] * 2
 
+    def test_a_prefix_says_the_task_or_is_missed(self, mixed, call):
+        pair = ["--source", mixed.parent / "valid.text", "--target", mixed.parent / "valid.first"]
+        scores = []
+        for words in ([*pair, "--prefix", FIRST], ["--data", *_data(pair), f"prefix={FIRST}"]):
+            done = call("evaluate", mixed, *words, "--json")
+            assert (done.returncode, "several tasks" in done.stderr) == (0, False), done.stderr
+            scores.append(json.loads(done.stdout)["scores"])
+        assert scores[0] == scores[1]
+        assert scores[0]["exact_match"]["value"] > 60
+        said = "this run knows several tasks; --prefix says which: one of 'first: ', 'last: '"
+        for words in (["evaluate", mixed, *pair], *([v, mixed, "old"] for v in VERBS)):
+            done = call(*words)
+            assert (done.returncode, said in done.stderr) == (0, True), done.stderr
+        done = call("evaluate", mixed, "--prefix", FIRST)
+        assert done.returncode == 2
+        assert "each task of the mixture has its own" in done.stderr
+
+    def test_tasks_without_a_prefix_are_noticed(self, call, tmp_path):
+        write(tmp_path)
+        tasks = [{**one, "prefix": ""} for one in mixture(tmp_path)]
+        toml(recipe(mixture=tasks, training={"max_steps": 1}), tmp_path / "same.toml")
+        done = call("check", "same.toml", *(f"{key}={value}" for key, value in SMALL.items()))
+        assert done.returncode == 0, done.stderr
+        assert "the model cannot tell them apart" in done.stdout
+
     def test_scores_are_of_each_task_and_their_mean(self, mixed):
         lines = (mixed / "metrics.jsonl").read_text().splitlines()
         assert any("loss" in line for line in lines)
@@ -144,6 +174,9 @@ class TestMixture:
         assert "last.bleu" not in found
         both = [found[f"{name}.exact_match"].value for name in ("first", "last")]
         assert found["exact_match"].value == pytest.approx(sum(both) / 2)
+        names = [score.name for score in found.values()]
+        assert "mean: BLEU" in names
+        assert len(set(names)) == len(names)
         assert examples.first(2).parts == [0, 0]
 
     def test_stopped_and_resumed_it_ends_in_the_same_bits(self, tmp_path):
@@ -187,6 +220,15 @@ class TestMixture:
         toml(settings, tmp_path / "bad.toml")
         done = call("check", "bad.toml")
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+    def test_data_without_a_target_name_their_entry(self, call, tmp_path):
+        write(tmp_path)
+        settings = recipe(mixture=mixture(tmp_path), training={"max_steps": 1})
+        del settings["mixture"][1]["valid"]["target"]
+        toml(settings, tmp_path / "bad.toml")
+        done = call("check", "bad.toml")
+        assert done.returncode == 2
+        assert "mixture.2.valid: the data setting lacks the key 'target'" in done.stderr
 
 
 class TestSpans:

@@ -586,6 +586,47 @@ def test_line_of_finds_tables_and_dotted_keys():
         assert toml.line_of(text, key.split(".")) == line
 
 
+MIXTURE = """task = "text-to-text"
+training.max_steps = 1
+
+[[mixture]]
+name = "first"
+rate = 1.0
+train = { source = "a", target = "b" }
+
+[[mixture]]
+rate = 1.0
+[mixture.train]
+source = "a"
+target = "b"
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "place", "what"),
+    [
+        (10, "rat = 1.0", "mixture.2.rat", "did you mean mixture.2.rate?"),
+        (10, "rate = -1.0", "mixture.2.rate", "must be greater than 0"),
+        (10, "rate = 1.0\nmetrics = ['x']", "mixture.2.metrics", "there is no score 'x'"),
+        (10, "name = 'first'\nrate = 1.0", "mixture.2.name", "same name in scores: 'first'"),
+        (5, "name = '2'", "mixture.2.name", "same name in scores: '2'"),
+        (10, "", "mixture.2", "some have a rate and some have not"),
+        (13, "targt = 'b'", "mixture.2.train.targt", "unknown key 'targt'"),
+        (12, "source = 7", "mixture.2.train.source", "must be text, not 7"),
+    ],
+)
+def test_the_entry_of_a_mixture_is_named(write, line, other, place, what):
+    lines = MIXTURE.splitlines()
+    lines[line - 1] = other
+    text = "\n".join(lines)
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load(write(text)).check()
+    said, number = str(caught.value), toml.line_of(text, place.split("."))
+    assert number >= 9
+    assert f"mine.toml:{number}: {place}: " in said
+    assert what in said
+
+
 class TestTheCommandLineIsLast:
     """What it says of every stack reaches each of them, whatever the file says of one."""
 

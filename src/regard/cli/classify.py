@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from regard.cli import options
-from regard.errors import InputError
+from regard.errors import DataError, InputError
 
 
 def classify(
@@ -31,6 +32,7 @@ def classify(
     """Say the class of texts given as words, in a file, or on standard input; a label a line.
 
     Where the model reads pairs, a TAB stands between the two texts; of pictures give their paths.
+    A picture that cannot be read is named, its line stays empty, and the status is 2 at the end.
 
     regard classify runs/reviews "a great film"
 
@@ -40,17 +42,35 @@ def classify(
 
     printf 'It rains.\\tThe sun shines.\\n' | regard classify runs/entailment --json
     """
-    from regard.cli.files import chunks, opened_output, predictor
+    from regard.cli.files import BadPictures, chunks, opened_output, predictor
 
+    bad = BadPictures()
     with opened_output(output) as write:
         classifier = predictor(run, "classify", precision, device, checkpoint)
         for texts, origins in chunks(text, input_file):
-            rows = texts
-            if classifier.reads == "text":
+            if classifier.reads == "picture":
+                rows, answers = texts, _answers(classifier, texts)
+            else:
                 pairs = zip(texts, origins, strict=True)
                 rows = [_row(one, origin, classifier.sides) for one, origin in pairs]
-            for row, found in zip(rows, classifier.classify(rows), strict=True):
-                write(_json(row, found, classifier.reads) if as_json else str(found))
+                answers = classifier.classify(rows)
+            for row, found in zip(rows, answers, strict=True):
+                if isinstance(found, Exception):
+                    write(bad.line(row, found, as_json))
+                else:
+                    write(_json(row, found, classifier.reads) if as_json else str(found))
+    bad.complain()
+
+
+def _answers(classifier: Any, pictures: Sequence[str]) -> list[Any]:
+    """The answer to each picture, or the error of one that is broken or not there."""
+    try:
+        return list(classifier.classify(pictures))
+    except (DataError, InputError) as error:
+        if len(pictures) == 1:
+            return [error]
+    middle = len(pictures) // 2  # where one of many is, a few calls more tell
+    return _answers(classifier, pictures[:middle]) + _answers(classifier, pictures[middle:])
 
 
 def _row(line: str, origin: str, sides: int | None) -> Any:

@@ -10,12 +10,15 @@ import typer
 
 from regard.cli import options
 from regard.cli.files import refuse_existing
-from regard.errors import InputError
+from regard.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from regard.tasks.detector import Detection
+
+LONGER = 640
+"""Pixels of a drawing's longer side that a small picture is brought near, in whole multiples."""
 
 COLORS = ("#e6194b", "#0082c8", "#3cb44b", "#f58231", "#911eb4", "#008080", "#aa6e28", "#808000")
 """Of classes, in the order in which the run has them."""
@@ -49,23 +52,31 @@ def detect(
 ) -> None:
     """Find the objects in pictures; a line for each: label, probability, left, top, right, bottom.
 
+    A picture that cannot be read is named, and the status is 2 at the end.
+
     regard detect runs/bccd smear.jpg -o found.png
 
     regard detect runs/bccd smears/*.jpg --json
     """
-    from regard.cli.files import predictor
+    from regard.cli.files import BadPictures, predictor
 
     refuse_existing(output)
     several = len(pictures) > 1
     if several and len({path.name for path in pictures}) < len(pictures) and output is not None:
         raise InputError("two of these pictures have one name, so that one would be lost")
-    detector = predictor(run, "detect", precision, device, checkpoint)
+    detector, bad = predictor(run, "detect", precision, device, checkpoint), BadPictures()
     for path in pictures:
-        found = detector.detect(path, threshold=threshold)
+        try:
+            found = detector.detect(path, threshold=threshold)
+        except (DataError, InputError) as error:
+            said = bad.line(path, error, as_json)
+            if as_json:
+                typer.echo(said)
+            continue
         if as_json:
             boxes = [vars(box) for box in found.boxes]
-            said = {"picture": str(path), "size": found.size, "boxes": boxes}
-            typer.echo(json.dumps(said, ensure_ascii=False))
+            fields = {"picture": str(path), "size": found.size, "boxes": boxes}
+            typer.echo(json.dumps(fields, ensure_ascii=False))
         else:
             for box in found.boxes:
                 typer.echo(f"{path}: {box}" if several else str(box))
@@ -74,23 +85,33 @@ def detect(
             place.parent.mkdir(exist_ok=True)
             _save(drawn(path, found, detector.labels), place)
             typer.echo(f"written: {place}", err=True)
+    bad.complain()
 
 
 def drawn(path: Path, found: Detection, labels: Any) -> Image:
-    """A picture with its boxes, a color for each class."""
-    from PIL import ImageDraw
+    """A picture with its boxes, a color for each class; a small one larger, to be read."""
+    from PIL import Image, ImageDraw, ImageFont
 
     from regard.data.pictures import opened
 
     picture = opened(path.read_bytes(), 3)
+    scale = max(1, LONGER // max(picture.size))
+    wide, high = (scale * side for side in picture.size)
+    picture = picture.resize((wide, high), Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(picture)
-    width = max(1, round(min(picture.size) / 240))
+    width = max(1, round(min(wide, high) / 240))
+    font = ImageFont.load_default(size=max(12, min(wide, high) / 30))
     for box in reversed(found.boxes):  # the likeliest on top
         color = COLORS[labels.index(box.label) % len(COLORS)]
-        pen.rectangle(box.edges, outline=color, width=width)
-        words, corner = f"{box.label} {box.probability:.2f}", (box.left + width, box.top + width)
-        pen.rectangle(pen.textbbox(corner, words), fill=color)
-        pen.text(corner, words, fill="white")
+        left, top, right, bottom = (scale * edge for edge in box.edges)
+        pen.rectangle((left, top, right, bottom), outline=color, width=width)
+        words = f"{box.label} {box.probability:.2f}"
+        length, height = pen.textbbox((width, 0), words, font=font)[2:]
+        if top < height:  # there is no room above the box: below it, or else inside
+            top = bottom + height if bottom + height <= high else top + height
+        left, top = max(0, min(left, wide - length)), top - height
+        pen.rectangle((left, top, left + length, top + height), fill=color)
+        pen.text((left + width, top), words, fill="white", font=font)
     return picture
 
 

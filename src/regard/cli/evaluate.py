@@ -24,6 +24,9 @@ def evaluate(
     versus: Annotated[
         Path | None, typer.Option(help="another run to compare with, by a paired test")
     ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="text to text: what stands before each source")
+    ] = None,
     beam: options.Beam = None,
     precision: options.Precision = None,
     device: options.Device = "auto",
@@ -35,16 +38,26 @@ def evaluate(
     regard evaluate runs/a --source test.en --target test.de --versus runs/b
 
     regard evaluate runs/a --data file=test.tsv fields.source=en fields.target=de
+
+    regard evaluate runs/t5 --source a.en --target a.de --prefix "translate English to German: "
     """
     if more and not data:
         raise typer.BadParameter(f"unexpected {more[0]!r}: files follow --data, --source, --target")
     from regard import evaluation
+    from regard.cli.files import notice_prefix
+    from regard.recipe import Recipe
+    from regard.run import Run
 
+    given = _data(source, target, [*(data or []), *(more or [])])
+    if given is not None and "prefix" not in given:
+        mixture = Recipe.load(Run.open(run).path, settled=True).mixture or ()
+        notice_prefix(prefix, [one.prefix for one in mixture])
     report = evaluation.evaluate(
         run,
-        _data(source, target, [*(data or []), *(more or [])]),
+        given,
         versus=versus,
         beam=beam,
+        prefix=prefix,
         precision=precision,
         device=device,
         checkpoint=checkpoint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -78,6 +79,43 @@ def at(origin: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(error.what, where=error.where or origin, hint=error.hint) from None
+
+
+def notice_prefix(prefix: str | None, prefixes: Sequence[str]) -> None:
+    """Say so where nothing says which of a run's several tasks is meant."""
+    known = [one for one in prefixes if one]
+    if prefix is None and known:
+        from regard.cli.output import warning
+
+        names = ", ".join(map(repr, known))
+        warning(f"this run knows several tasks; --prefix says which: one of {names}")
+
+
+class BadPictures:
+    """Pictures among others that cannot be read: named as they are met, an error at the end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def line(self, picture: str | Path, error: Exception, as_json: bool) -> str:
+        """Name one; what stands in its place."""
+        from regard.cli.output import warning
+
+        self.count += 1
+        warning(str(error))
+        if not as_json:
+            return ""
+        what = getattr(error, "what", str(error))
+        return json.dumps({"picture": str(picture), "error": what}, ensure_ascii=False)
+
+    def complain(self) -> None:
+        """Where there was one.
+
+        Raises:
+            InputError: saying how many.
+        """
+        if self.count:
+            raise InputError(f"{self.count:,} of the pictures cannot be read: see the warnings")
 
 
 def one_line(text: str) -> str:

@@ -51,7 +51,7 @@ def generate(
 
     regard generate runs/shakespeare --temperature 0.5 --seed 7
     """
-    from regard.cli.files import one_line, opened_output, predictor, texts_from
+    from regard.cli.files import notice_prefix, one_line, opened_output, predictor, texts_from
     from regard.errors import InputError
 
     wanted: dict[str, Any] = {
@@ -69,6 +69,7 @@ def generate(
     with opened_output(output) as write:
         generator = predictor(run, "generate", precision, device, checkpoint)
         answers = hasattr(generator, "ranked")  # text to text, whose output is no continuation
+        notice_prefix(prefix, getattr(generator, "prefixes", ()))
         if prefix is not None:
             if not answers:
                 raise InputError("a language model reads no prefix: put it into the prompt")

@@ -46,7 +46,7 @@ def translate(
 
     regard translate runs/demo -i news.en -o news.de --beam 8
     """
-    from regard.cli.files import chunks, opened_output, predictor
+    from regard.cli.files import chunks, notice_prefix, opened_output, predictor
 
     wanted = {
         "beam": beam,
@@ -66,6 +66,7 @@ def translate(
     }
     with opened_output(output) as write:
         translator = predictor(run, "translate", precision, device, checkpoint)
+        notice_prefix(prefix, getattr(translator, "prefixes", ()))
         shape = _shape(translator, wanted, as_json)
         for texts, origins in chunks(text, input_file):
             results = translator.ranked(

@@ -18,7 +18,7 @@ from regard.data.codecs import Labels, column_rows
 from regard.data.draws import Draws
 from regard.data.picture_batches import PictureBatches, pixels_of
 from regard.data.pictures import Form, decode
-from regard.data.prepared import NAME, PreparedData
+from regard.data.prepared import NAME, Column, PreparedData
 from regard.data.readers.boxes import boxes_of
 from regard.data.readers.pictures import LABEL, PICTURE
 from regard.errors import DataError
@@ -63,6 +63,12 @@ class Boxes(Labels):
                 row += [self._id(box[4], number), *shares.view(np.uint32).tolist()]
             made.append(row)
         return made
+
+    def counts(self, column: Column) -> list[int]:
+        """How many of each there are in prepared data."""
+        rows = column_rows(column, np.arange(len(column.offsets) - 1))
+        classes = np.concatenate([self.found(row)[0] for row in rows])
+        return [int(n) for n in np.bincount(classes, minlength=len(self))]
 
     @staticmethod
     def found(row: npt.NDArray[np.unsignedinteger]) -> Found:

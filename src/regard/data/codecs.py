@@ -170,6 +170,10 @@ class Labels(Target):
 
         return torch.tensor([int(row[0]) for row in rows])
 
+    def counts(self, column: Column) -> list[int]:
+        """How many of each there are in prepared data."""
+        return [int(n) for n in np.bincount(column.ids, minlength=len(self))]
+
 
 class LabelLists(Labels):
     """A class for each entry of a list, such as the words' tags."""

@@ -131,7 +131,11 @@ class ViTConfig:
             list(sizes.items())[-len(self.patch) :], self.patch, strict=True
         ):
             if size is None or size % own:
-                raise RecipeError(f"{size} is no multiple of a patch's {own}", where=f"model.{key}")
+                patch = "patch_frames" if key == "num_frames" else "patch_size"
+                raise RecipeError(
+                    f"is {own}, and model.{key} = {size} is no multiple of it",
+                    where=f"model.{patch}",
+                )
             found.append(size // own)
         return tuple(found)
 

@@ -136,20 +136,36 @@ def check_task(recipe: Recipe) -> None:
 
 def _check_mixture(recipe: Recipe, task: Any) -> None:
     """It stands in place of the data; its rates are all said or none; its scores are the task's."""
-    mixture = recipe.mixture or ()
-    where = recipe.place("mixture")
+    mixture = list(recipe.mixture or ())
     if any(getattr(recipe.data, split) is not None for split in SPLITS) or recipe.data.prefix:
-        raise RecipeError("a mixture and data.train exclude each other: give one", where=where)
-    if len({one.rate is None for one in mixture}) > 1:
-        raise RecipeError("some have a rate and some have not: give all, or none", where=where)
-    names = [one.name for one in mixture if one.name is not None]
-    if len(names) > len(set(names)):
-        raise RecipeError("two have the same name", where=where)
-    for one in mixture:
-        for split in (one.train, one.valid, one.test):
-            for key in split.own if split is not None else ():
-                raise RecipeError(f"unknown key {key!r} in a mixture's data", where=where)
+        raise RecipeError(
+            "a mixture and data.train exclude each other: give one", where=recipe.place("mixture")
+        )
+    names = list[str]()
+    for number, one in enumerate(mixture, start=1):
+        where = f"mixture.{number}"
+        if (one.rate is None) != (mixture[0].rate is None):
+            raise RecipeError(
+                "some have a rate and some have not: give all, or none", where=recipe.place(where)
+            )
+        names.append(one.name or str(number))
+        if names[-1] in names[:-1]:
+            raise RecipeError(
+                f"two have the same name in scores: {names[-1]!r}",
+                where=recipe.place(f"{where}.name"),
+                hint="without a name it is the number, from 1",
+            )
+        for split in SPLITS:
+            held = getattr(one, split)
+            for key in held.own if held is not None else ():
+                raise RecipeError(
+                    f"unknown key {key!r} in a mixture's data",
+                    where=recipe.place(f"{where}.{split}.{key}"),
+                )
         for metric in one.metrics or ():
             if metric not in task.metrics:
-                known = ", ".join(task.metrics)
-                raise RecipeError(f"there is no score {metric!r}", where=where, hint=known)
+                raise RecipeError(
+                    f"there is no score {metric!r}",
+                    where=recipe.place(f"{where}.metrics"),
+                    hint=f"known: {', '.join(task.metrics)}",
+                )

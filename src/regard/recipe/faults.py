@@ -84,13 +84,18 @@ def translate(error: ValidationError, source: Source, settings: Mapping[str, Any
 
 
 def _key(fault: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fault's key: pydantic adds the branches of a union, which no recipe has."""
-    parts = [str(part) for part in fault["loc"]]
+    """The fault's key: pydantic adds the branches of a union, which no recipe has.
+
+    The tables of a list count from 1.
+    """
+    parts = [str(part + 1) if isinstance(part, int) else str(part) for part in fault["loc"]]
     if fault["type"] in ("missing", "extra_forbidden"):
         return tuple(parts)
     held: Any = settings
-    for depth, part in enumerate(parts):
-        if not isinstance(held, Mapping) or part not in held:
+    for depth, part in enumerate(fault["loc"]):
+        inside = isinstance(held, Mapping) and part in held
+        table = isinstance(held, list) and isinstance(part, int) and isinstance(held[part], Mapping)
+        if not inside and not table:
             return tuple(parts[:depth])
         held = held[part]
     return tuple(parts)
@@ -151,9 +156,17 @@ def model_at(path: tuple[str, ...]) -> type[BaseModel] | None:
     """The section at a dotted path; None where there is none."""
     model: type[BaseModel] | None = RecipeModel
     for part in path:
+        if part.isdecimal():  # of a list, all of whose tables are alike
+            continue
         info = model.model_fields.get(part) if model else None
-        model = inner_model(info.annotation) if info else None
+        model = inner_model(info.annotation) or _listed(info.annotation) if info else None
     return model
+
+
+def _listed(annotation: Any) -> type[BaseModel] | None:
+    """The section that the tables of a list are."""
+    inner = (one for option in typing.get_args(annotation) for one in typing.get_args(option))
+    return next((found for one in inner if (found := inner_model(one))), None)
 
 
 def all_keys(model: type[BaseModel] = RecipeModel, prefix: str = "") -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,12 +60,20 @@ def value(text: str) -> Any:
 
 
 def line_of(text: str, key: Sequence[str]) -> int | None:
-    """The line where a key stands or something under it, else of the table around it, if any."""
+    """The line where a key stands or something under it, else of the table around it, if any.
+
+    The tables of a list count from 1: ``mixture.2.rate``.
+    """
     wanted, table = tuple(key), ()  # type: tuple[str, ...], tuple[str, ...]
+    lists = Counter[tuple[str, ...]]()
     best: tuple[int, int | None] = (0, None)
     for number, line in enumerate(text.splitlines(), start=1):
         if header := _HEADER.match(line):
             table = _parts(header[1])
+            lists[table] += line.lstrip().startswith("[[")
+            for one in [one for one, count in lists.items() if count]:
+                if table[: len(one)] == one:
+                    table = (*one, str(lists[one]), *table[len(one) :])
             found = table
         elif given := _KEY.match(line):
             found = table + _parts(given[1])

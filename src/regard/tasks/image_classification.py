@@ -109,7 +109,7 @@ class ImageClassification(LabeledPictures):
 
 
 def _samples(examples: Examples, answered: Sequence[tuple[str, ...]], count: int) -> list[Sample]:
-    rows = zip(examples.origins, examples.references, answered, strict=True)
+    rows = zip(map(str, examples.sources), examples.references, answered, strict=True)
     return [Sample(name, label, row[0]) for name, label, row in itertools.islice(rows, count)]
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from regard.data import Source
+from regard.data import PreparedData, Source
 from regard.data.codecs import Labels, LabelSets, Target
 from regard.errors import RecipeError
 from regard.recipe import Recipe
 from regard.tasks.encoding import EncoderTask
 
 LABELS = "labels.json"
+
+MANY = 20
+"""Labels that are counted one by one at most."""
 
 
 class Labeled(ABC):
@@ -59,6 +62,16 @@ class Labeled(ABC):
         if isinstance(self.target, Labels):
             self.target = self.target.load(self.directory / LABELS)
 
+    def counted(self, data: PreparedData) -> list[str]:
+        """A line that says how many of each label there are; none of numbers."""
+        if not isinstance(self.target, Labels):
+            return []
+        counts = self.target.counts(data.column(self.label_column))
+        if len(counts) > MANY:
+            return [f"{len(counts):,} labels: {min(counts):,} to {max(counts):,} of each"]
+        pairs = zip(counts, self.labels, strict=True)
+        return [f"labels: {', '.join(f'{count:,} × {name}' for count, name in pairs)}"]
+
     def new_head(self) -> bool:
         """Whether the labels are not those, in order, of the run that weights come from."""
         return self._labels_there() != (self.labels or None)
@@ -79,3 +92,7 @@ class Labeled(ABC):
 
 class LabelTask(Labeled, EncoderTask):
     """A task of a text encoder whose answers have names."""
+
+    def notes(self, data: PreparedData) -> list[str]:
+        """Lines worth reading about a split."""
+        return [*self.counted(data), *super().notes(data)]

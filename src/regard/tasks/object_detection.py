@@ -146,7 +146,7 @@ class ObjectDetection(LabeledPictures):
 
 
 def _samples(examples: Examples, found: Sequence[Sequence[Box]], count: int) -> list[Sample]:
-    rows = zip(examples.origins, examples.references, found, strict=True)
+    rows = zip(map(str, examples.sources), examples.references, found, strict=True)
     return [
         Sample(name, _counted(Boxes.split(line)), _counted(_sure(boxes)))
         for name, line, boxes in itertools.islice(rows, count)

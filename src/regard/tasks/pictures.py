@@ -84,6 +84,10 @@ class PictureTask(Task):
     def recall(self) -> None:
         """Read what `learn` wrote into the run."""
 
+    @abstractmethod
+    def counted(self, data: PreparedData) -> list[str]:
+        """Lines that say which answers there are."""
+
     # Data
 
     def source(self, data: Mapping[str, Any]) -> PictureSource:
@@ -101,11 +105,10 @@ class PictureTask(Task):
         data = {name: self.prepared(source) for name, source in splits.items()}
         if not self.augmentation.mean:
             self._learned = self._statistics(data["train"])
-        notes = [
-            f"{len(one):,} pictures to {'train on' if name == 'train' else 'validate with'}"
-            for name, one in data.items()
-        ]
-        notes += [line for one in data.values() for line in left_out(one)]
+        notes = list[str]()
+        for name, one in data.items():
+            use = "train on" if name == "train" else "validate with"
+            notes += [f"{len(one):,} pictures to {use}", *self.counted(one), *left_out(one)]
         watched = self.in_order(data["valid"]) if "valid" in data else None
         digests = {name: one.digest() for name, one in data.items()}
         threads = max(self.recipe.training.workers, 1)  # decoding large pictures takes time
@@ -274,15 +277,17 @@ class PictureTask(Task):
             source: what reads them.
             count: of the first few alone; None = all.
         """
-        place, rows = source.columns.index(LABEL), list[tuple[Stored, str]]()
+        place = source.columns.index(LABEL)
+        pictures, labels, origins = list[Stored](), list[str](), list[str]()
         for example in source:
-            if len(rows) == count:
+            if len(pictures) == count:
                 break
             found = Stored(source, example.fields[0])
             if self.recipe.data.broken != "skip" or self._sound(found):
-                rows.append((found, " ".join(example.fields[place].split())))
-        pictures = [picture for picture, _ in rows]
-        return Examples(pictures, [label for _, label in rows], [str(one) for one in pictures])
+                pictures.append(found)
+                labels.append(" ".join(example.fields[place].split()))
+                origins.append(example.origin)
+        return Examples(pictures, labels, origins)
 
     def _sound(self, picture: Stored) -> bool:
         try:

@@ -17,6 +17,7 @@ from regard.data import BatchSource, Codec, Example, PreparedData, Source
 from regard.data.batching import Collate
 from regard.data.mixture import PART, Joined, Mixing, PartCodec, Prefixed
 from regard.decoding import DecodingSpec
+from regard.errors import RecipeError
 from regard.metrics import Comparison, Score, bleu, chrf, exact_match
 from regard.metrics.rouge import KINDS, rouge
 from regard.metrics.squad import score_answers
@@ -24,6 +25,7 @@ from regard.recipe import Recipe, as_settings
 from regard.recipe.sections import Mixed
 from regard.tasks.denoising import Denoising
 from regard.tasks.task import Evaluation, Examples, Sample, Task
+from regard.tasks.text import Split
 from regard.tasks.translation import Translation
 from regard.tasks.writer import Writer
 
@@ -72,11 +74,16 @@ class TextToText(Translation):
             found = super().text(split)
             prefixed = isinstance(found, Prefixed)  # all but a corpus that regard makes
             return found if prefixed else Prefixed(found, self.recipe.data.prefix or "")
-        parts = {
-            number: Prefixed(super(TextToText, self).source(data.settings()), one.prefix)
-            for number, one in enumerate(self.mixture)
-            if (data := getattr(one, split)) is not None
-        }
+        parts = dict[int, Source]()
+        for number, one in enumerate(self.mixture):
+            data = getattr(one, split)
+            if data is None:
+                continue
+            try:
+                parts[number] = Prefixed(super().source(data.settings()), one.prefix)
+            except RecipeError as error:
+                where = error.where or self.recipe.place(f"mixture.{number + 1}.{split}")
+                raise RecipeError(error.what, where=where, hint=error.hint) from None
         return Joined(parts)
 
     def source(self, data: Mapping[str, Any]) -> Source:
@@ -84,6 +91,21 @@ class TextToText(Translation):
         given = {key: value for key, value in data.items() if key != "prefix"}
         prefix = data.get("prefix", self.recipe.data.prefix or "")
         return Prefixed(super().source(given), prefix)
+
+    def split(self, source: Source, *, training: bool) -> Split:
+        """The same as of translation; says where tasks cannot be told apart."""
+        found, prefixes = super().split(source, training=training), self.prefixes
+        if not training or len(prefixes) == len(set(prefixes)):
+            return found
+        note = (
+            "tasks of the mixture have the same prefix, or none: the model cannot tell them apart"
+        )
+        return replace(found, notes=[*found.notes, note])
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Of the tasks, where there are several."""
+        return tuple(one.prefix for one in self.mixture)
 
     def codecs(self) -> Mapping[str, Codec]:
         """A tokenizer for each side, and the number of an example's task."""
@@ -112,7 +134,8 @@ class TextToText(Translation):
     def predictor(self, model: nn.Module) -> Writer:
         """The door by which users have text written."""
         spec = as_settings(self.recipe.decoding, DecodingSpec, where="decoding")
-        return Writer(model, self.tokenizers["target"], spec, self.recipe.data.prefix or "")
+        prefix = self.recipe.data.prefix or ""
+        return Writer(model, self.tokenizers["target"], spec, prefix, self.prefixes)
 
     def predict(
         self, model: nn.Module, examples: Examples, options: Mapping[str, Any] | None = None
@@ -197,7 +220,7 @@ def _means(scores: Mapping[str, Score]) -> dict[str, Score]:
         found.setdefault(key.rpartition(".")[2], []).append(score)
     return {
         key: Score(
-            one[0].name.partition(": ")[2],
+            "mean: " + one[0].name.partition(": ")[2],
             sum(score.value for score in one) / len(one),
             f"mean of {len(one)} tasks",
         )

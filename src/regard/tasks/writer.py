@@ -26,13 +26,19 @@ class Writer(Translator):
 
     Attributes:
         prefix: what stands before every source, unless a call says otherwise.
+        prefixes: that say the tasks, where the model was trained on several.
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Tokenizer, spec: DecodingSpec, prefix: str = ""
+        self,
+        model: nn.Module,
+        tokenizer: Tokenizer,
+        spec: DecodingSpec,
+        prefix: str = "",
+        prefixes: Sequence[str] = (),
     ) -> None:
         super().__init__(model, {"source": tokenizer, "target": tokenizer}, spec)
-        self.prefix = prefix
+        self.prefix, self.prefixes = prefix, tuple(prefixes)
         self._gaps = {number: gap(n) for n, number in enumerate(gap_ids(tokenizer))}
 
     def ranked(

@@ -96,3 +96,20 @@ def test_what_describes_no_boxes_is_refused(tmp_path):
         open_boxes({"part": "train"})
     with pytest.raises(DataError, match="no such file"):
         open_boxes({"file": str(tmp_path / "nothing.zip")})
+
+
+def test_what_voc_lacks_is_named(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DataError, match="there is no annotation") as caught:
+        list(open_boxes({"file": str(tmp_path)}).named())
+    assert "Annotations/*.xml beside JPEGImages" in str(caught.value)
+    assert ".json" in str(caught.value)
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "img7.xml").write_text("<annotation/>")
+    with pytest.raises(DataError, match=r"Annotations/img7\.xml: there is no picture img7 "):
+        list(open_boxes({"file": str(tmp_path)}).named())
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("img8\n")
+    with pytest.raises(DataError, match=r"Main/train\.txt: there is no annotation img8\.xml"):
+        list(open_boxes({"file": str(tmp_path), "part": "train"}).named())

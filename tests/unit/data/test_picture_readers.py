@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regard.data.readers.pictures import NO_PICTURE, Folder, Idx, Tar, Zip, open_pictures, read_idx
+from regard.data.readers.idx import read_idx
+from regard.data.readers.pictures import NO_PICTURE, Folder, Idx, Tar, Zip, open_pictures
 from regard.errors import DataError, RecipeError
 
 NAMES = ["cat/1.png", "cat/2.PNG", "dog/1.jpg"]
@@ -62,6 +63,28 @@ def test_the_label_is_the_folder(tmp_path: Path, ending: str) -> None:
         assert wanted in source.origin(name)
     assert source.left_out == {NO_PICTURE: 1}
     assert list(source) == list(source)
+
+
+def test_a_table_of_other_names_is_told_how_to_say_them(tmp_path: Path) -> None:
+    (tmp_path / "pets.csv").write_text("path,class\n")
+    (tmp_path / "pets.jsonl").write_text('{"path": "x.png", "class": "cat"}\n')
+    for name in ("pets.csv", "pets.jsonl"):
+        with pytest.raises(DataError, match=r"no field 'picture'\n.*fields: path, class") as caught:
+            open_pictures({"file": str(tmp_path / name)})
+        assert 'fields = { COLUMN = "FIELD" }' in str(caught.value)
+
+
+def test_a_folder_without_a_picture_is_counted(tmp_path: Path) -> None:
+    pets = files(tmp_path)
+    before = open_pictures({"file": str(pets)}).identity
+    for name in ("birds", "fish/small", ".cache/deep"):
+        (pets / name).mkdir(parents=True)
+    (pets / "birds" / "notes.txt").write_text("none yet")
+    source = open_pictures({"file": str(pets)})
+    assert [example.fields[1] for example in source] == LABELS
+    empty = {f"folder without a picture: {name}": 1 for name in ("birds", "fish/small")}
+    assert source.left_out == {NO_PICTURE: 2, **empty}
+    assert source.identity != before  # what is prepared once says so again
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])

@@ -112,7 +112,8 @@ def test_pixels_that_do_not_fit_are_named():
 @pytest.mark.parametrize("key", ["image_size", "image_width", "num_frames"])
 def test_a_size_that_patches_do_not_fill_is_refused(key):
     sizes = {"num_frames": 4, "patch_frames": 2, key: 7}
-    with pytest.raises(RecipeError, match="no multiple"):
+    patch = "patch_frames: is 2" if key == "num_frames" else "patch_size: is 4"
+    with pytest.raises(RecipeError, match=f"model.{patch}, and model.{key} = 7 is no multiple"):
         small(**sizes)
 
 

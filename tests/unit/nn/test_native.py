@@ -251,3 +251,34 @@ class TestWithout:
         once = asked.read_text()
         assert self.said(tmp_path, monkeypatch, CXX=str(compiler)) == said
         assert asked.read_text() == once
+
+    def test_of_processes_that_wait_one_builds(self, tmp_path, monkeypatch):
+        asked, compiler = tmp_path / "asked", tmp_path / "compiler"
+        compiler.write_text(f"#!/bin/sh\necho >>{asked}\nsleep 1\nexit 1\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        code = "from regard.nn import native; print(native.load())"
+        counts = []
+        for count in (1, 2):
+            monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"cache{count}"))
+            started = [
+                subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+                for _ in range(count)
+            ]
+            assert [one.communicate()[0] for one in started] == ["False\n"] * count
+            counts.append(len(asked.read_text()))
+            asked.unlink()
+        assert counts[0] == counts[1] > 0
+
+    def test_a_build_that_nobody_waits_for_is_left_without_a_word(self, tmp_path, monkeypatch):
+        compiler = tmp_path / "compiler"
+        compiler.write_text("#!/bin/sh\nsleep 3\nexit 1\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        monkeypatch.delenv("CI", raising=False)
+        code = "from regard.nn import native; print(native.load(wait=False))"
+        done = subprocess.run(
+            [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True
+        )
+        assert (done.stdout, done.stderr) == ("False\n", "")

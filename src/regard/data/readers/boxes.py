@@ -34,6 +34,10 @@ KEYS = ("part", "pictures")
 
 NO_AREA = "boxes without area"
 _SETS = "ImageSets/Main"
+_FORMS = (
+    "give a folder, .zip or .tar in Pascal VOC's form (Annotations/*.xml beside JPEGImages), or "
+    "the .json file of COCO's form"
+)
 
 Box = tuple[float, float, float, float, str, int]
 
@@ -77,7 +81,9 @@ class Voc(BoxSource):
     def __init__(self, path: Path, part: str | None) -> None:
         files = files_of(path)
         if files is None:
-            raise DataError("is no folder, zip or tar archive, and no COCO .json", where=str(path))
+            raise DataError(
+                "is no folder, zip or tar archive, and no COCO .json", where=str(path), hint=_FORMS
+            )
         super().__init__(path, files)
         self.identity = {"format": type(self).__name__, "part": part}
         self._part = part
@@ -93,11 +99,17 @@ class Voc(BoxSource):
                 pictures.setdefault(path.stem, name)
             elif path.suffix == ".txt" and path.parent.as_posix().endswith(_SETS):
                 lists.setdefault(path.stem, name)
+        if not notes:
+            raise DataError(
+                "there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS
+            )
         for stem in notes if self._part is None else self._listed(self._part, lists):
-            where = self.origin(notes.get(stem, stem))
-            if stem not in notes or stem not in pictures:
-                missing = "annotation" if stem not in notes else "picture"
-                raise DataError(f"there is no {missing} of that name", where=where)
+            if stem not in notes:
+                where = self.origin(lists[self._part or ""])
+                raise DataError(f"there is no annotation {stem}.xml", where=where)
+            where = self.origin(notes[stem])
+            if stem not in pictures:
+                raise DataError(f"there is no picture {stem} (.jpg, .png …)", where=where)
             yield pictures[stem], self._annotation(notes[stem], where)
 
     def _listed(self, part: str, lists: Mapping[str, str]) -> list[str]:

@@ -9,6 +9,7 @@ folder, zip, tar        the label is the name of the folder that directly holds 
                         picture in no folder is a ``DataError``
 other files there       left out and counted, by their ending; hidden ones (``.x``, ``__MACOSX``)
                         are none of the data
+folder of no picture    is named, and no class
 order                   by name in folders, as they stand in archives, tables and IDX files
 table                   paths are relative to the table; a missing picture is a ``DataError`` with
                         the table's line
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 import contextlib
 import lzma
-import struct
 import tarfile
 import weakref
 import zipfile
@@ -32,13 +32,14 @@ import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from regard.data.readers.lines import check_file, display_name, read_bytes
+from regard.data.readers.idx import read_idx
+from regard.data.readers.lines import check_file, display_name
 from regard.data.readers.source import Example, check_keys
 from regard.data.readers.tables import Table, is_table
 from regard.errors import DataError, RecipeError
@@ -56,7 +57,11 @@ NO_PICTURE = "no picture by its ending"
 MOST_BYTES = 1 << 29
 """Of one member of an archive, unpacked: beyond that it is a trap."""
 
-_IDX_BYTES = 0x08
+_FORMS = (
+    "give a folder that holds a folder for each class, the same as .zip or .tar, a table (.csv, "
+    ".tsv, .jsonl, .parquet) with the columns picture (a path) and label, or IDX files as source "
+    "(pictures) and target (labels)"
+)
 _DAMAGE = (
     OSError,
     EOFError,
@@ -90,7 +95,7 @@ class PictureSource(ABC):
     def __iter__(self) -> Iterator[Example]:
         self.left_out.clear()
         for number, (name, label) in enumerate(self.named(), start=1):
-            yield Example((name, label), display_name(self.path), number)
+            yield Example((name, label), display_name(self.path), number, self.labeled_at(name))
 
     @abstractmethod
     def named(self) -> Iterator[tuple[str, str]]:
@@ -108,11 +113,15 @@ class PictureSource(ABC):
         """What errors call a picture."""
         return f"{self.path}:{name}"
 
+    def labeled_at(self, name: str) -> str:
+        """Where its label stands."""
+        return self.origin(name)
+
     def _labeled(self, names: Iterator[str]) -> Iterator[tuple[str, str]]:
         """Those that are pictures, each with the folder that holds it."""
         for name in names:
             path = PurePosixPath(name)
-            if any(part.startswith((".", "__MACOSX")) for part in path.parts):
+            if _hidden(path):
                 continue
             if path.suffix.lower() not in ENDINGS:
                 self.left_out[NO_PICTURE] += 1
@@ -144,12 +153,23 @@ class Folder(Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        found = (one.relative_to(path).as_posix() for one in path.rglob("*") if one.is_file())
-        self._names = sorted(found)
+        held = [(one, one.is_dir()) for one in path.rglob("*")]
+        found = (one.relative_to(path) for one, folder in held if not folder and one.is_file())
+        self._names = sorted(one.as_posix() for one in found)
+        used = {one.parent for one, folder in held if folder or one.suffix.lower() in ENDINGS}
+        empty = (one.relative_to(path) for one, folder in held if folder and one not in used)
+        self._empty = sorted(one.as_posix() for one in empty if not _hidden(one))
+        if self._empty:  # which the files' bytes do not tell
+            self.identity = {**self.identity, "empty": self._empty}
 
     def names(self) -> Iterator[str]:
         """By name."""
         return iter(self._names)
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """Of the pictures, with the folders that hold them; counts folders that hold none."""
+        self.left_out.update(f"folder without a picture: {name}" for name in self._empty)
+        return super().named()
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""
@@ -244,6 +264,10 @@ class Idx(PictureSource):
         found: Pixels = self._held()[int(name) - 1]
         return found
 
+    def labeled_at(self, name: str) -> str:
+        """In the other file."""
+        return f"{self.files[1]}:{name}"
+
     def _held(self) -> Pixels:
         if self._pictures is None:
             self._pictures = read_idx(self.path)
@@ -307,6 +331,11 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         DataError: a file is missing or of an unknown kind.
     """
     if "file" not in data:
+        check_keys(data, ("file", "fields", "source", "target"), missing=False)
+        if not {"source", "target"} <= data.keys() or Path(str(data["source"])).is_dir():
+            raise RecipeError(
+                "file is needed, or source and target as IDX files", where="data", hint=_FORMS
+            )
         check_keys(data, ("source", "target"), missing=True)
         return Idx(check_file(data["source"]), check_file(data["target"]))
     check_keys(data, ("file", "fields"), missing=False)
@@ -324,9 +353,7 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         raise DataError(
             "the kind of these pictures cannot be told from the name",
             where=str(path),
-            hint="give a folder that holds a folder for each class, the same as .zip or .tar, a "
-            "table (.csv, .tsv, .jsonl, .parquet) with the columns picture (a path) and label, or "
-            "IDX files as source (pictures) and target (labels)",
+            hint=_FORMS,
         )
     fields = fields or {name: name for name in PictureSource.columns}
     check_keys(fields, PictureSource.columns, missing=True)
@@ -347,24 +374,8 @@ def files_of(path: Path) -> Files | None:
     return Tar(path) if name.endswith(TARS) else None
 
 
-def read_idx(path: Path) -> Pixels:
-    """An IDX file's array; views of it are cheap.
-
-    Raises:
-        DataError: it is none, or not whole.
-    """
-    raw = read_bytes(path)
-    if len(raw) < 4 or raw[:2] != b"\0\0" or not 1 <= raw[3] <= 4:
-        raise DataError("this is no IDX file", where=str(path))
-    if raw[2] != _IDX_BYTES:
-        raise DataError(f"this IDX file holds numbers of type 0x{raw[2]:02x}", where=str(path))
-    start = 4 + 4 * raw[3]
-    shape = struct.unpack(f">{raw[3]}I", raw[4:start]) if len(raw) >= start else (0,)
-    count = int(np.prod(shape, dtype=object))
-    if len(raw) != start + count:
-        held = f"{max(len(raw) - start, 0):,} bytes, not the {count:,}"
-        raise DataError(f"the file has {held} that its head announces", where=str(path))
-    return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
+def _hidden(path: PurePath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
 def _read(path: Path) -> bytes:

@@ -12,16 +12,20 @@ from regard.registry import nearest
 
 
 class Example(NamedTuple):
-    """One example: its texts in the order of the source's columns, and where it stands."""
+    """One example: its texts in the order of the source's columns, and where it stands.
+
+    ``place`` says that in other words than ``file:line``, where it is a file of its own.
+    """
 
     fields: tuple[str, ...]
     file: str
     line: int
+    place: str = ""
 
     @property
     def origin(self) -> str:
         """``file:line``, for messages."""
-        return f"{self.file}:{self.line}"
+        return self.place or f"{self.file}:{self.line}"
 
 
 @runtime_checkable

@@ -30,7 +30,6 @@ _AGAIN = 86_400.0  # seconds after which one that failed is tried again
 log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _loaded = False
-_builders: list[subprocess.Popen[bytes]] = []
 
 
 def loaded() -> bool:
@@ -112,7 +111,7 @@ def _build(place: Path, environment: dict[str, str], *, wait: bool) -> None:
     if wait:
         builder.wait()
     else:
-        _builders.append(builder)  # it outlives this process
+        builder.returncode = 0  # it outlives this process, which never asks what became of it
 
 
 def _younger(path: Path, seconds: float) -> bool:

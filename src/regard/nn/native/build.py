@@ -7,6 +7,7 @@ leaves ``PLACE.so``, or ``PLACE.failed.txt`` with the reason.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import io
 import os
 import sys
@@ -21,10 +22,23 @@ UNUSED = 30 * 86_400.0  # seconds
 
 
 def main() -> None:
-    """Build, beside the place first, so that it is there whole or not at all."""
-    place = Path(sys.argv[1])
+    """Build, unless another process does so at this moment: then wait for what comes of it."""
+    place, begun = Path(sys.argv[1]), time.time()
+    failure = place.with_suffix(".failed.txt")
     if "--low" in sys.argv:
         os.nice(19)
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            failed = failure.exists() and failure.stat().st_mtime >= begun
+            if not place.exists() and not failed:
+                _build(place, failure)
+        finally:
+            place.with_suffix(".building").unlink(missing_ok=True)
+
+
+def _build(place: Path, failure: Path) -> None:
+    """Build beside the place first, so that it is there whole or not at all."""
     said = io.StringIO()
     try:
         with tempfile.TemporaryDirectory(dir=place.parent) as directory:
@@ -44,9 +58,7 @@ def main() -> None:
             made.replace(place)
         _sweep(place.parent)
     except Exception as error:
-        place.with_suffix(".failed.txt").write_text(f"{error}\n{said.getvalue()}")
-    finally:
-        place.with_suffix(".building").unlink(missing_ok=True)
+        failure.write_text(f"{error}\n{said.getvalue()}")
 
 
 def _sweep(directory: Path) -> None:
