@@ -50,7 +50,7 @@ class Part:
         name: e.g. ``encoder self-attention``; tied matrices are one part, joined by ``=``.
         parameters: exact.
         estimate: the textbook's: 4d² an attention, 2·d·d_ff a feed-forward, V·d an embedding.
-        flops: forward, a token, in products with weights.
+        flops: forward, of a text of one token, in products with weights.
         attention: forward, a token and a token that it may see: scores and mixture (the O(n²d)
             term of a text is n² times this).
     """
@@ -216,7 +216,7 @@ def cost(
         part = Part(name, parameters[name], guess, flops, seen)
         if part.parameters or part.flops or part.attention:
             parts.append(part)
-    rows = [_length(family, config, model, parts, length) for length in lengths]
+    rows = [_length(family, config, model, length) for length in lengths]
     return Cost(
         family=family.name,
         precision=precision,
@@ -325,7 +325,7 @@ def _where(model: nn.Module) -> Iterator[Callable[[], str]]:
 def _flops(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Counter[str], Counter[str]]:
     """Forward FLOPs by part: in products with weights, and in attention's own products."""
     model.eval()
-    with torch.no_grad(), kernels.use("dense"), FlopCounterMode(display=False) as counter:
+    with kernels.use("dense"), FlopCounterMode(display=False) as counter:
         model(**inputs)
     root = type(model).__name__
     totals = {name: sum(by_op.values()) for name, by_op in counter.get_flop_counts().items()}
@@ -350,10 +350,10 @@ def _estimates(family: Family, config: Any) -> dict[str, int]:
     return found
 
 
-def _length(
-    family: Family, config: Any, model: nn.Module, parts: Sequence[Part], length: int
-) -> Length:
-    saved = saved_bytes(model, example(family, config, 1, length))
+def _length(family: Family, config: Any, model: nn.Module, length: int) -> Length:
+    inputs = example(family, config, 1, length)
+    linear, attention = _flops(model, inputs)
+    saved = saved_bytes(model, inputs)
     layers: Counter[str] = Counter()
     for name, size in saved.items():
         stack, found, inner = name.partition(".layers.")
@@ -364,8 +364,8 @@ def _length(
     checkpointed = sum(saved.values()) - sum(layers.values()) + len(layers) * states + once
     return Length(
         length=length,
-        linear=sum(part.flops for part in parts),
-        attention=sum(part.attention for part in parts) * length,
+        linear=round(linear.total() / length),
+        attention=round(attention.total() / length),
         activations=sum(saved.values()) // length,
         checkpointed=checkpointed // length,
     )
