@@ -131,7 +131,7 @@ class FusedStack:
         rows, length = ids.shape
         bias = None
         if self._bias is not None and cache.positions is not None:
-            # the last row of them all, as far as this one's distances go: [1, H, 1, slots]
+            # of the last place's row what stands at this one's distances: [1, H, 1, slots]
             ends = cache.positions[0] + (stack.max_positions - 1 - place)
             bias = self._bias.index_select(3, ends)
         held = self._held(cache, rows, length, (seen, remembered), turning, bias)
