@@ -170,7 +170,7 @@ class T5(nn.Module):
         """The decoder's states [B, T, d_model] as the head reads them."""
         memory = self.encode(source_ids, source_mask=source_mask)
         embedded = self.embedding(target_ids)  # [B, T, d_model]
-        states = self.decoder(embedded, mask=as_rule(target_mask), memory=memory)
+        states: Tensor = self.decoder(embedded, mask=as_rule(target_mask), memory=memory)
         return states if self._factor == 1.0 else states * self._factor
 
     @property
