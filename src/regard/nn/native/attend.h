@@ -158,9 +158,10 @@ inline void attend(const float* query, const float* keys, const Heads& key, cons
     const int64_t blocks = std::min(WIDE, (key.width - i + LANES - 1) / LANES);
     SCORE[blocks - 1](query + i, keys + i, key.by_row, lanes(key.width - i - (blocks - 1) * LANES), places, scores.data());
   }
+  for (float& one : scores) one *= scale;
+  for (int64_t j = 0; bias && j < count; ++j) scores[j] += bias[places[j] * by_key];
   float top = -std::numeric_limits<float>::infinity();
-  for (int64_t j = 0; j < count; ++j)
-    top = std::max(top, scores[j] = scores[j] * scale + (bias ? bias[places[j] * by_key] : 0.0f));
+  for (const float one : scores) top = std::max(top, one);
   const float part = count ? 1.0f / exponentials(scores.data(), count, top) : 0.0f;
   for (float& one : scores) one *= part;
   for (int64_t i = 0; i < value.width; i += WIDE * LANES) {
