@@ -30,9 +30,9 @@ def without_gradients():
         yield
 
 
-def tiny():
+def tiny(**more):
     torch.manual_seed(0)
-    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24}
+    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24, **more}
     return GPT(GPTConfig.preset("nano-cpu", vocab_size=50, overrides=sizes)).eval()
 
 
@@ -192,21 +192,13 @@ class TestEnds:
 BUCKETS = {"kind": "buckets", "num_buckets": 8, "max_distance": 12}
 
 
-def biased(positions, longest=40):
-    """A GPT with a bias on its scores, at most ``longest`` tokens long."""
-    torch.manual_seed(0)
-    sizes = {"d_model": 16, "num_layers": 2, "layer.attention.num_heads": 4}
-    more = {"positions": positions, "max_positions": longest}
-    return GPT(GPTConfig.preset("nano-cpu", vocab_size=50, overrides={**sizes, **more})).eval()
-
-
 class TestBias:
     """What positions add to the scores: up to the last token, and never another table's."""
 
     @pytest.mark.parametrize("positions", [BUCKETS, "alibi"])
     @pytest.mark.parametrize("width", [1, 3])
     def test_whole_texts(self, positions, width):
-        model = biased(positions)
+        model = tiny(positions=positions, max_positions=40)
         ids = torch.randint(50, (6, 40))
         expected = model(ids)
         attach(model)
@@ -220,7 +212,7 @@ class TestBias:
             model.step(ids[:, :1], state)
 
     def test_another_table_is_noticed(self):
-        model = biased(BUCKETS)
+        model = tiny(positions=BUCKETS)
         attach(model)
         assert made(model)[1]
         model.decoder.positions.weight.mul_(3)
