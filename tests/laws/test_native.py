@@ -44,9 +44,10 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
     stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
     known = type(stack.positions) in native_stack.POSITIONS and "interleaved" not in repr(case)
     assert (stack.fused_step is not None) == known
-    made = list(steps(case, model, width, cache))
+    made, by_one = zip(*steps(case, model, width, cache), strict=True)
+    assert by_one == ((None, *[True] * 5) if known else (None,) * 6)  # the first is a prefix
     stack.fused_step = None
-    for one, other in zip(made, steps(case, model, width, cache), strict=True):
+    for one, (other, _) in zip(made, steps(case, model, width, cache), strict=True):
         error = (one - other).abs() / other.std()
         assert float(error.median()) < 1e-4
         # in int8 a number may fall to the other side of a half
@@ -65,14 +66,15 @@ def test_threads_that_go_apart_change_nothing(case, how):
     made, before = {}, torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        made[threads] = list(steps(case, model, 1, "shared", sentences=40))
+        made[threads] = [logits for logits, _ in steps(case, model, 1, "shared", sentences=40)]
     torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)
 
 
 def steps(case, model, width, cache, sentences=5):
-    """Logits of some steps, of two tokens and of one, while beams change places and texts leave."""
+    """Logits of some steps, of two tokens and of one, while beams change places and texts leave;
+    and whether one call made them of the tokens, None where none could so far."""
     vocabulary = 15
     generator = torch.Generator().manual_seed(0)
     if case.family.shape == "decoder":
@@ -84,7 +86,7 @@ def steps(case, model, width, cache, sentences=5):
         state = model.start(source, source_mask=mask, width=width, cache=cache)
     for count, staying in ((2, None), (1, None), (1, [0, 2, 3, 4]), (1, None), (2, [1]), (1, None)):
         tokens = torch.randint(vocabulary, (state.sentences * width, count), generator=generator)
-        yield model.step(tokens, state)
+        yield model.step(tokens, state), state.cache.fused_ends
         if staying is not None:
             state.keep(torch.tensor(staying))
         places = torch.randint(width, (state.sentences, width), generator=generator)

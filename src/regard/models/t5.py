@@ -170,8 +170,8 @@ class T5(nn.Module):
         """The decoder's states [B, T, d_model] as the head reads them."""
         memory = self.encode(source_ids, source_mask=source_mask)
         embedded = self.embedding(target_ids)  # [B, T, d_model]
-        states = self.decoder(embedded, mask=as_rule(target_mask), memory=memory)
-        return self._scaled(states)
+        states: Tensor = self.decoder(embedded, mask=as_rule(target_mask), memory=memory)
+        return states if self._factor == 1.0 else states * self._factor
 
     @property
     def body(self) -> Body:
@@ -198,13 +198,13 @@ class T5(nn.Module):
 
     def step(self, tokens: Tensor, state: DecodingState) -> Tensor:
         """Logits [R, V] after tokens [R, n], R = sentences * width; the state goes on by n."""
-        return step(self.decoder, self.embedding, self._logits, tokens, state)
+        factor = self._factor
+        return step(self.decoder, self.embedding, self.head, tokens, state, factor=factor)
 
-    def _logits(self, states: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self._scaled(states)))
-
-    def _scaled(self, states: Tensor) -> Tensor:
-        return states * self.config.d_model**-0.5 if self.config.scale_states else states
+    @property
+    def _factor(self) -> float:
+        """Of the states that the head reads."""
+        return self.config.d_model**-0.5 if self.config.scale_states else 1.0
 
 
 @torch.no_grad()

@@ -94,7 +94,7 @@ class FusedStep(Protocol):
         ...
 
     def logits(
-        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState
+        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState, factor: float
     ) -> Tensor | None:
         """What `regard.nn.steps.step` does; None, and nothing done, where it cannot."""
         ...

@@ -39,10 +39,21 @@ def start(
     return DecodingState(held, memory.mask.select(rows))
 
 
-def step(decoder: Stack, embedding: Map, head: Map, tokens: Tensor, state: DecodingState) -> Tensor:
-    """Logits [R, V] after tokens [R, n], the caller's to change; the state goes on by n."""
+def step(
+    decoder: Stack,
+    embedding: Map,
+    head: Map,
+    tokens: Tensor,
+    state: DecodingState,
+    *,
+    factor: float = 1.0,
+) -> Tensor:
+    """Logits [R, V] after tokens [R, n], the caller's to change; the state goes on by n.
+
+    The head reads the decoder's states times ``factor``.
+    """
     if decoder.fused_step is not None:
-        logits = decoder.fused_step.logits(embedding, head, tokens, state)
+        logits = decoder.fused_step.logits(embedding, head, tokens, state, factor)
         if logits is not None:
             return logits
     ids, positions, seen = state.cache.open(tokens)
@@ -53,7 +64,7 @@ def step(decoder: Stack, embedding: Map, head: Map, tokens: Tensor, state: Decod
         positions=positions,
         cache=state.cache,
     )
-    return head(state.cache.close(states))
+    return head(state.cache.close(states) * factor)
 
 
 def _cross_attentions(decoder: Stack) -> list[Attention]:

@@ -36,7 +36,7 @@ def test_every_product_starts_at_variance_one():
         0, 2, 3, 1
     )
     assert attention.scale == 1.0
-    for made in (keys, values, scores, model.head(model._scaled(states))):
+    for made in (keys, values, scores, model.head(states)):
         assert made.var().item() == pytest.approx(1.0, rel=0.15)
     assert model.embedding.weight.std().item() == pytest.approx(1.0, rel=0.05)
 

@@ -6,7 +6,10 @@ import pickle
 import pytest
 import torch
 
+from regard.decoding import DecodingSpec, search
+from regard.errors import InputError
 from regard.models import GPT, GPTConfig
+from regard.models.t5 import T5, T5Config
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import kernels, native
 from regard.nn.adapters import LoRA, add_adapters
@@ -27,9 +30,9 @@ def without_gradients():
         yield
 
 
-def tiny():
+def tiny(**more):
     torch.manual_seed(0)
-    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24}
+    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24, **more}
     return GPT(GPTConfig.preset("nano-cpu", vocab_size=50, overrides=sizes)).eval()
 
 
@@ -184,6 +187,57 @@ class TestEnds:
         for token in (50, -1):
             with pytest.raises(IndexError, match=str(token)):
                 model.step(torch.tensor([[token], [0]]), model.start(2))
+
+
+BUCKETS = {"kind": "buckets", "num_buckets": 8, "max_distance": 12}
+
+
+class TestBias:
+    """What positions add to the scores: up to the last token, and never another table's."""
+
+    @pytest.mark.parametrize("positions", [BUCKETS, "alibi"])
+    @pytest.mark.parametrize("width", [1, 3])
+    def test_whole_texts(self, positions, width):
+        model = tiny(positions=positions, max_positions=40)
+        ids = torch.randint(50, (6, 40))
+        expected = model(ids)
+        attach(model)
+        state = model.start(6 // width, width=width)
+        for place in (0, *range(2, 40)):  # the first step has two tokens
+            end = max(2, place + 1)
+            logits = model.step(ids[:, place:end], state)
+            torch.testing.assert_close(logits, expected[:, end - 1], rtol=1e-4, atol=1e-5)
+        assert state.cache.fused_ends
+        with pytest.raises(InputError, match="41 tokens is longer"):
+            model.step(ids[:, :1], state)
+
+    def test_another_table_is_noticed(self):
+        model = tiny(positions=BUCKETS)
+        attach(model)
+        assert made(model)[1]
+        model.decoder.positions.weight.mul_(3)
+        assert not made(model)[1]
+
+    @pytest.mark.parametrize("version", ["tiny", "v1_1-small"])
+    @pytest.mark.parametrize("beam", [1, 4])
+    def test_a_t5_says_the_same(self, version, beam):
+        torch.manual_seed(0)
+        sizes = {"d_model": 32, "num_layers": 2, "max_positions": 40, "tie": "none"}
+        model = T5(T5Config.preset(version, vocab_size=50, overrides=sizes)).eval()
+        model.decoder.positions.weight.mul_(5)  # so that distances decide
+        source = torch.randint(2, 50, (5, 9))
+        mask = torch.arange(9) < torch.tensor([9, 3, 7, 1, 5])[:, None]
+        spec = DecodingSpec("beam" if beam > 1 else "greedy", beam=beam, max_length=30)
+
+        def texts():
+            found = search(model, source, mask, spec, start_id=0, end_id=1)
+            return [hypotheses[0].tokens for hypotheses in found]
+
+        expected = texts()
+        attach(model)
+        assert texts() == expected
+        model.decoder.positions.weight.zero_()
+        assert texts() != expected
 
 
 class Sharp(Attention):

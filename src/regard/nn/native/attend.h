@@ -2,7 +2,7 @@
 // operator goes into its preparation.
 //
 // Shapes: query float32 [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value], each head's
-// rows in one piece; allowed bool [B or 1, 1, Tq or 1, Tk].
+// rows in one piece; allowed bool [B or 1, 1, Tq or 1, Tk]; bias float32 [B or 1, H or 1, Tq or 1, Tk].
 
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -50,31 +51,47 @@ inline float exponentials(float* scores, int64_t count, float top) {
   return _mm512_reduce_add_ps(sums);
 }
 
+// A table [B, H, Tq, Tk] over pairs of a query and a key, if there is one; one entry of an axis may stand for all.
+template <class T>
+struct Pairs {
+  const T* first = nullptr;
+  int64_t by[4] = {0, 0, 0, 0};
+
+  Pairs() = default;
+  Pairs(const std::optional<at::Tensor>& table, std::array<int64_t, 4> sizes, const char* name) {
+    if (!table.has_value()) return;
+    bool fits = table->dim() == 4 && table->is_cpu() && table->scalar_type() == c10::CppTypeToScalarType<T>::value;
+    for (int64_t i = 0; fits && i < 4; ++i) {
+      fits = table->size(i) == 1 || table->size(i) == sizes[i];
+      by[i] = table->size(i) > 1 ? table->stride(i) : 0;
+    }
+    TORCH_CHECK(fits, "the ", name, " does not fit");
+    first = table->data_ptr<T>();
+  }
+
+  // Of a query's keys, `by[3]` apart.
+  const T* of(int64_t batch, int64_t head, int64_t query) const {
+    return first ? first + batch * by[0] + head * by[1] + query * by[2] : nullptr;
+  }
+};
+
 // Which keys each query may see.
 struct Seen {
-  const bool* table = nullptr;
-  int64_t by_batch = 0, by_query = 0, by_key = 0;
+  Pairs<bool> table;
 
-  Seen(const std::optional<at::Tensor>& allowed, int64_t batch, int64_t queries, int64_t keys) {
-    if (!allowed.has_value()) return;
-    const auto fits = [](int64_t size, int64_t wanted) { return size == 1 || size == wanted; };
-    TORCH_CHECK(allowed->dim() == 4 && allowed->size(1) == 1 && allowed->scalar_type() == at::kBool &&
-                    fits(allowed->size(0), batch) && fits(allowed->size(2), queries) && fits(allowed->size(3), keys),
-                "the mask does not fit");
-    table = allowed->data_ptr<bool>();
-    by_batch = allowed->size(0) > 1 ? allowed->stride(0) : 0;
-    by_query = allowed->size(2) > 1 ? allowed->stride(2) : 0;
-    by_key = allowed->size(3) > 1 ? allowed->stride(3) : 0;
-  }
+  Seen(const std::optional<at::Tensor>& allowed, int64_t batch, int64_t queries, int64_t keys)
+      : table(allowed, {batch, 1, queries, keys}, "mask") {}
 
   // Their places among the first `keys`.
   void list(int64_t batch, int64_t query, int64_t keys, Places& places) const {
     places.clear();
-    const bool* may = table ? table + batch * by_batch + query * by_query : nullptr;
+    const bool* may = table.of(batch, 0, query);
     for (int64_t j = 0; j < keys; ++j)
-      if (!may || may[j * by_key]) places.push_back(j);
+      if (!may || may[j * table.by[3]]) places.push_back(j);
   }
 };
+
+using Bias = Pairs<float>;
 
 // Queries, keys or values [B, H, T, d]; T may be cut to the rows that count.
 struct Heads {
@@ -130,17 +147,21 @@ using Mix = Score;
 constexpr Score SCORE[WIDE] = {score<1>, score<2>, score<3>, score<4>};
 constexpr Mix MIX[WIDE] = {mix<1>, mix<2>, mix<3>, mix<4>};
 
-// softmax(scale · q keyᵀ) value of one query, over the keys at `places`; zeros where there are none.
+// softmax(scale · q keyᵀ + bias) value of one query, over the keys at `places`; zeros where there are none. The bias of
+// the next key, if there is a bias, stands `by_key` behind.
 inline void attend(const float* query, const float* keys, const Heads& key, const float* values, const Heads& value,
-                   const Places& places, float scale, std::vector<float>& scores, float* mixed) {
+                   const Places& places, float scale, const float* bias, int64_t by_key, std::vector<float>& scores,
+                   float* mixed) {
   const int64_t count = static_cast<int64_t>(places.size());
   scores.assign(count, 0.0f);
   for (int64_t i = 0; i < key.width; i += WIDE * LANES) {
     const int64_t blocks = std::min(WIDE, (key.width - i + LANES - 1) / LANES);
     SCORE[blocks - 1](query + i, keys + i, key.by_row, lanes(key.width - i - (blocks - 1) * LANES), places, scores.data());
   }
+  for (float& one : scores) one *= scale;
+  for (int64_t j = 0; bias && j < count; ++j) scores[j] += bias[places[j] * by_key];
   float top = -std::numeric_limits<float>::infinity();
-  for (float& one : scores) top = std::max(top, one *= scale);
+  for (const float one : scores) top = std::max(top, one);
   const float part = count ? 1.0f / exponentials(scores.data(), count, top) : 0.0f;
   for (float& one : scores) one *= part;
   for (int64_t i = 0; i < value.width; i += WIDE * LANES) {
@@ -157,7 +178,7 @@ struct Queries {
 };
 
 inline void attend_all(const Queries& queries, const Heads& key, const Heads& value, int64_t kv_heads, const Seen& seen,
-                       float scale, int64_t begin, int64_t end, float* mixed) {
+                       const Bias& bias, float scale, int64_t begin, int64_t end, float* mixed) {
   const int64_t heads = queries.heads, length = queries.length, group = heads / kv_heads;
   const int64_t work = std::max<int64_t>(1, key.rows * (key.width + value.width));
   at::parallel_for(0, (end - begin) * length * heads, std::max<int64_t>(1, SMALL / work), [&](int64_t one, int64_t behind) {
@@ -175,7 +196,7 @@ inline void attend_all(const Queries& queries, const Heads& key, const Heads& va
         value.fetch(begin + other / length, next % heads / group);
       }
       attend(queries.joint + row * queries.width + h * key.width, key.of(b, h / group), key, value.of(b, h / group), value,
-             places, scale, scores, mixed + pair * value.width);
+             places, scale, bias.of(b, h, t), bias.by[3], scores, mixed + pair * value.width);
     }
   });
 }

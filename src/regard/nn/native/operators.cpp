@@ -45,7 +45,7 @@ at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at:
   const at::Tensor query = query_.transpose(1, 2).contiguous(), key = in_rows(key_), value = in_rows(value_);
   at::Tensor mixed = at::empty({batch, queries, heads, value.size(3)}, query.options());
   attend_all({query.data_ptr<float>(), heads * query.size(3), heads, queries}, Heads(key), Heads(value), key.size(1),
-             Seen(allowed, batch, queries, keys), static_cast<float>(scale), 0, batch, mixed.data_ptr<float>());
+             Seen(allowed, batch, queries, keys), Bias(), static_cast<float>(scale), 0, batch, mixed.data_ptr<float>());
   return mixed;
 }
 

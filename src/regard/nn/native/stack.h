@@ -1,7 +1,7 @@
 // A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache.
 //
 // Shapes: states float32 [B, T, d_model], T tokens of each sentence in this step; keys [B, Hkv, slots, d_key] and
-// values [B, Hkv, slots, d_value] of each layer; allowed as in attend.h.
+// values [B, Hkv, slots, d_value] of each layer; allowed and bias as in attend.h.
 
 #pragma once
 
@@ -55,6 +55,7 @@ struct Ends {
   Maybe places;  // [positions, d_model], added to the states
   int64_t offset;
   Map head;
+  float factor;  // of the states that the head reads
 };
 
 struct Layer {
@@ -62,11 +63,12 @@ struct Layer {
   Norm self_norm, cross_norm, feed_forward_norm;
 };
 
-// A cache's buffers, whose slots from `start` on the step fills, a memory's keys and values, and who may see what.
+// A cache's buffers, whose slots from `start` on the step fills, a memory's keys and values, who may see what, and what
+// positions add to the scores of self-attention.
 struct Held {
   Tensors keys, values;
   int64_t start;
-  Maybe allowed;
+  Maybe allowed, bias;
   Tensors memory_keys, memory_values;
   Maybe memory_allowed, cosines, sines;
 };
@@ -96,9 +98,10 @@ struct Stack : torch::CustomClassHolder {
   }
 
   // The head as four tensors, like a map of `add`.
-  void surround(const at::Tensor& embedding, double factor, const Maybe& places, int64_t offset,
-                const std::vector<Maybe>& head) {
-    around = Ends{embedding, static_cast<float>(factor), places, offset, Map{*head[0], head[1], head[2], head[3]}};
+  void surround(const at::Tensor& embedding, double scale, const Maybe& places, int64_t offset,
+                const std::vector<Maybe>& head, double factor) {
+    around = Ends{embedding, static_cast<float>(scale), places, offset, Map{*head[0], head[1], head[2], head[3]},
+                  static_cast<float>(factor)};
   }
 
   void end(const at::Tensor& weight, const Maybe& bias) { last = Norm{weight, bias, eps, centered}; }
@@ -119,6 +122,7 @@ struct Stack : torch::CustomClassHolder {
     at::Tensor states = at::empty({ids.size(0), ids.size(1), d_model}, around->embedding.options());
     embed(ids.contiguous(), place, states.data_ptr<float>());
     pass(states, held);
+    if (around->factor != 1.0f) states.mul_(around->factor);
     at::Tensor made = at::empty({ids.numel(), around->head.outputs()}, states.options());
     around->head(states.data_ptr<float>(), ids.numel(), d_model, made.data_ptr<float>());
     return made;
@@ -128,6 +132,7 @@ struct Stack : torch::CustomClassHolder {
   struct Step {
     const Held& held;
     Seen seen, memory_seen;
+    Bias bias;
     int64_t length;
     float* states;
   };
@@ -176,8 +181,9 @@ struct Stack : torch::CustomClassHolder {
     if (states.numel() == 0) return;
     const int64_t batch = states.size(0), length = states.size(1);
     const int64_t remembered = held.memory_keys.empty() ? 0 : held.memory_keys[0].size(2);
-    const Step step{held, Seen(held.allowed, batch, length, held.start + length),
-                    Seen(held.memory_allowed, batch, length, remembered), length, states.data_ptr<float>()};
+    const int64_t filled = held.start + length;
+    const Step step{held, Seen(held.allowed, batch, length, filled), Seen(held.memory_allowed, batch, length, remembered),
+                    Bias(held.bias, {batch, heads, length, filled}, "bias"), length, states.data_ptr<float>()};
     const int64_t sentences = batch, threads = at::get_num_threads();
     // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
     // float32 weights: to read them once for each thread takes longer than the waiting.
@@ -199,14 +205,14 @@ struct Stack : torch::CustomClassHolder {
       layer.qkv(before(layer.self_norm, x, rows, normed), rows, d_model, wide.data());
       rotate(step, begin, end, wide.data());
       keep(step, begin, end, wide.data(), keys, values);
-      attend_all({wide.data(), layer.qkv.outputs(), heads, step.length}, keys, values, kv_heads, step.seen, scale, begin,
-                 end, mixed.data());
+      attend_all({wide.data(), layer.qkv.outputs(), heads, step.length}, keys, values, kv_heads, step.seen, step.bias,
+                 scale, begin, end, mixed.data());
       layer.output(mixed.data(), rows, heads * d_value, added.data());
       after(layer.self_norm, x, added, rows);
       if (!held.memory_keys.empty()) {
         layer.query(before(layer.cross_norm, x, rows, normed), rows, d_model, wide.data());
         attend_all({wide.data(), layer.query.outputs(), heads, step.length}, Heads(held.memory_keys[l]),
-                   Heads(held.memory_values[l]), kv_heads, step.memory_seen, scale, begin, end, mixed.data());
+                   Heads(held.memory_values[l]), kv_heads, step.memory_seen, Bias(), scale, begin, end, mixed.data());
         layer.cross_output(mixed.data(), rows, heads * d_value, added.data());
         after(layer.cross_norm, x, added, rows);
       }
@@ -290,16 +296,21 @@ inline void define_stack(torch::Library& library) {
       .def(torch::init<std::vector<int64_t>, double, double, bool, bool, bool, std::string>())
       .def("add", [](const Self& self, std::vector<Maybe> tensors) { self->add(tensors); })
       .def("end", [](const Self& self, at::Tensor weight, Maybe bias) { self->end(weight, bias); })
-      .def("surround", [](const Self& self, at::Tensor embedding, double factor, Maybe places, int64_t offset,
-                          std::vector<Maybe> head) { self->surround(embedding, factor, places, offset, head); })
+      .def("surround", [](const Self& self, at::Tensor embedding, double scale, Maybe places, int64_t offset,
+                          std::vector<Maybe> head, double factor) {
+        self->surround(embedding, scale, places, offset, head, factor);
+      })
       .def("step", [](const Self& self, at::Tensor states, Tensors keys, Tensors values, int64_t start, Maybe allowed,
-                      Tensors memory_keys, Tensors memory_values, Maybe memory_allowed, Maybe cosines, Maybe sines) {
-        return self->step(states, {keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines});
+                      Maybe bias, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed, Maybe cosines,
+                      Maybe sines) {
+        return self->step(states, {keys, values, start, allowed, bias, memory_keys, memory_values, memory_allowed, cosines,
+                                   sines});
       })
       .def("logits", [](const Self& self, at::Tensor ids, int64_t place, Tensors keys, Tensors values, int64_t start,
-                        Maybe allowed, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed, Maybe cosines,
-                        Maybe sines) {
-        return self->logits(ids, place, {keys, values, start, allowed, memory_keys, memory_values, memory_allowed, cosines, sines});
+                        Maybe allowed, Maybe bias, Tensors memory_keys, Tensors memory_values, Maybe memory_allowed,
+                        Maybe cosines, Maybe sines) {
+        return self->logits(ids, place, {keys, values, start, allowed, bias, memory_keys, memory_values, memory_allowed,
+                                         cosines, sines});
       });
 }
 

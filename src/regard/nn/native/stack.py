@@ -28,15 +28,24 @@ from regard.nn.native.parts import (
     tensors_of,
 )
 from regard.nn.norms import LayerNorm
-from regard.nn.positions import Learned, NoPositions, PositionScheme, Rotary, Sinusoidal
+from regard.nn.positions import (
+    Alibi,
+    Buckets,
+    Learned,
+    NoPositions,
+    PositionScheme,
+    Rotary,
+    Sinusoidal,
+)
 from regard.nn.stack import Layer, Map, Stack
 
 MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
 
 
-POSITIONS = (Learned, NoPositions, Rotary, Sinusoidal)
-"""Schemes that it knows: those that add vectors or turn heads, and nothing on the scores."""
+POSITIONS = (Alibi, Buckets, Learned, NoPositions, Rotary, Sinusoidal)
+"""Schemes that it knows: those that add vectors, turn heads, or add to the scores a bias that the
+distance alone decides."""
 
 
 class FusedStack:
@@ -48,6 +57,9 @@ class FusedStack:
         self._form = form
         self._stack, self._given = stack, state_of(stack)
         self._crosses = first.cross_attention is not None
+        places = torch.arange(stack.max_positions)[None]
+        bias = stack.positions.bias(places[:, -1:], places)  # [1, H, 1, max_positions]
+        self._bias = None if bias is None else bias.detach().contiguous()
         self._made = torch.classes.regard.Stack(
             [len(self._like), form.heads, form.kv_heads, form.d_key, form.d_value],
             form.scale,
@@ -94,11 +106,11 @@ class FusedStack:
         """States [B, T, d_model] after all layers; the cache holds their keys and values."""
         batch, length, _ = states.shape
         seen = context.mask.allowed, None if over is None else over.mask.allowed
-        held = self._held(cache, batch, length, seen, context.turning)
+        held = self._held(cache, batch, length, seen, context.turning, context.bias)
         return cast(Tensor, self._made.step(states, *held))
 
     def logits(
-        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState
+        self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState, factor: float
     ) -> Tensor | None:
         """See `regard.nn.stack.FusedStep`."""
         cache, stack = state.cache, self._stack
@@ -106,7 +118,7 @@ class FusedStack:
         if not single or cache.length >= stack.max_positions or not self._is_usable(cache):
             return None  # behind the last position the stack says what is wrong
         if cache.fused_ends is None:
-            cache.fused_ends = self._surround(embedding, head)
+            cache.fused_ends = self._surround(embedding, head, factor)
         if not cache.fused_ends:
             return None
         place = cache.length
@@ -117,7 +129,12 @@ class FusedStack:
         memory = state.memory_mask
         remembered = memory.real[:, None, None] if isinstance(memory, Padding) else None
         rows, length = ids.shape
-        held = self._held(cache, rows, length, (seen, remembered), turning)
+        bias = None
+        if self._bias is not None and cache.positions is not None:
+            # of the last place's row what stands at this one's distances: [1, H, 1, slots]
+            ends = cache.positions[0] + (stack.max_positions - 1 - place)
+            bias = self._bias.index_select(3, ends)
+        held = self._held(cache, rows, length, (seen, remembered), turning, bias)
         cache.slots += ids.shape[1]
         return cast(Tensor, self._made.logits(ids, place, *held))
 
@@ -128,8 +145,9 @@ class FusedStack:
         length: int,
         seen: tuple[Tensor | None, Tensor | None],
         turning: Any,
+        bias: Tensor | None,
     ) -> tuple[Any, ...]:
-        """What C++ calls so: the cache with room for the new slots, the memory, the masks."""
+        """What C++ calls so: the cache with room for new slots, the memory, masks, positions."""
         heads, widths = self._form.kv_heads, (self._form.d_key, self._form.d_value)
         rooms = [layer.room(batch, heads, length, widths, self._like) for layer in cache.layers]
         memories = [layer.memory for layer in cache.layers if layer.memory is not None]
@@ -138,17 +156,18 @@ class FusedStack:
             [values for _, values, _ in rooms],
             rooms[0][2],
             seen[0],
+            bias,
             [keys for keys, _ in memories],
             [values for _, values in memories],
             seen[1],
             *(turning or (None, None)),
         )
 
-    def _surround(self, embedding: Map, head: Map) -> bool:
+    def _surround(self, embedding: Map, head: Map, factor: float) -> bool:
         """Hand over what stands before and behind the layers; whether C++ knows it."""
         if type(embedding) is not TokenEmbedding or not isinstance(head, nn.Module):
             return False
-        ends = [*state_of(embedding), *state_of(head)]
+        ends = [*state_of(embedding), *state_of(head), factor]
         if ends != self._ends:
             self._ends, self._knows_ends = ends, False
             stack, last = self._stack, map_of(head)
@@ -157,7 +176,7 @@ class FusedStack:
             if last is not None and bare and not hooked:
                 added, offset = _places(stack.positions)
                 table = embedding.weight.detach()
-                self._made.surround(table, embedding.scale, added, offset, last)
+                self._made.surround(table, embedding.scale, added, offset, last, factor)
                 self._knows_ends = True
         return self._knows_ends
 
