@@ -627,6 +627,27 @@ def test_the_entry_of_a_mixture_is_named(write, line, other, place, what):
     assert what in said
 
 
+def test_a_mixtures_best_checkpoint_goes_by_a_score_that_some_entry_has(write):
+    text = MIXTURE.replace("rate = 1.0", "rate = 1.0\nmetrics = ['bleu']")
+    text += "[[mixture]]\nrate = 1.0\nmetrics = ['chrf']\n"
+    text += "train = { source = 'a', target = 'b' }\nvalid = { source = 'a', target = 'b' }\n"
+    text += "[evaluation]\nmetric = 'METRIC'\n"
+    for known in ("bleu", "chrf", "loss"):
+        Recipe.load(write(text.replace("METRIC", known))).check()
+    with pytest.raises(RecipeError, match="there is no score 'exact_match'"):
+        Recipe.load(write(text.replace("METRIC", "exact_match"))).check()
+
+
+def test_what_hides_spans_reads_no_prefix(write):
+    text = """task = "text-to-text"
+    data = { prefix = "x: ", train.file = "a" }
+    objective.kind = "span_corruption"
+    training.max_steps = 1
+    """
+    with pytest.raises(RecipeError, match=r"data.prefix.* has no such key"):
+        Recipe.load(write(text)).check()
+
+
 class TestTheCommandLineIsLast:
     """What it says of every stack reaches each of them, whatever the file says of one."""
 

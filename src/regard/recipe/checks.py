@@ -91,7 +91,9 @@ def check_metric(recipe: Recipe) -> None:
     if terms is None:  # a plug-in that does not say
         return
     watched = {*terms, "perplexity"} if "nll" in terms else {*terms}
-    scores = registry.task(recipe.task).metrics
+    own = registry.task(recipe.task).under(recipe).metrics
+    wanted = {score for one in recipe.mixture or () for score in one.metrics or own}
+    scores = [score for score in own if score in wanted or not recipe.mixture]
     fitting = getattr(objective, "scores", scores)
     named = [score for score in scores if score in fitting] or fitting
     known = [*sorted(watched), *named]
@@ -106,7 +108,7 @@ def check_metric(recipe: Recipe) -> None:
 
 def check_task(recipe: Recipe) -> None:
     """A key that the task would not read is an error."""
-    task = registry.task(recipe.task)
+    task = registry.task(recipe.task).under(recipe)
     unread = [
         f"data.{split}.{key}"
         for split in SPLITS

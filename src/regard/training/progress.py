@@ -10,11 +10,14 @@ from typing import Any
 
 from regard.errors import RecipeError
 
-LOWER_IS_BETTER = {"loss", "nll", "perplexity", "bits", "error", "wer", "cer"}
+LOWER_IS_BETTER = {
+    *("loss", "nll", "perplexity", "bits", "error", "wer", "cer"),
+    *("distance", "overlap"),  # of boxes: the loss's terms
+}
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether a larger value of a metric is better; losses, perplexities and errors want less.
+    """Whether a larger value of a metric is better; an objective's terms and errors want less.
 
     Args:
         metric: words joined by ``_``, one of which may be one of `LOWER_IS_BETTER`.
