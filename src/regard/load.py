@@ -12,6 +12,7 @@ from regard import registry
 from regard.errors import InputError, RegardError
 from regard.nn import backend, native
 from regard.nn.adapters import merge_adapters
+from regard.nn.init import Unfilled
 from regard.nn.packing import pack
 from regard.nn.quantized import quantize
 from regard.recipe import Recipe
@@ -88,8 +89,9 @@ def open_task(
     task = registry.task(recipe.task).under(recipe)
     task.open(opened.path)
     config = recipe.model_config_for(task.model_settings())
-    model: nn.Module = registry.family(recipe.family).model(config)
-    adapt(recipe, model)
+    with Unfilled():
+        model: nn.Module = registry.family(recipe.family).model(config)
+        adapt(recipe, model)
     weights = opened.load_weights(model, checkpoint)
     model = model.to(device=place, dtype=dtype).eval()
     if wanted == "int8":

@@ -1,8 +1,12 @@
-"""Initialisation of a whole model, where a family's paper has one way for all of its parts."""
+"""Initialisation of a whole model: where a paper has one way for all of its parts, or of none."""
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
@@ -29,3 +33,18 @@ def init_normal(model: nn.Module, std: float, *, num_layers: int | None = None) 
                 nn.init.zeros_(module.bias)
         elif getattr(module, "looks_up", False):
             nn.init.normal_(module.weight, std=std)
+
+
+class Unfilled(TorchFunctionMode):
+    """Inside, nothing random is drawn into tensors: weights will be loaded into every one."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))

@@ -28,6 +28,7 @@ STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"
 PREFIX, REPLACED, DAMAGED = "step-", ".replaced-", "damaged-"
 BASE = "base"
 BASE_CHECKSUMS = f"../{BASE}/{CHECKSUMS}"
+READ_BY_USE = {STATE, f"{WEIGHTS}.safetensors", f"{EMA}.safetensors", BASE_CHECKSUMS}
 
 Tensors = Mapping[str, Tensor]
 Which = int | Literal["last", "best"]
@@ -82,14 +83,19 @@ class Checkpoint:
         except (OSError, SafetensorError) as error:
             raise self._broken(f"{name}.safetensors cannot be read: {error}") from error
 
-    def fault(self) -> str | None:
-        """What is wrong with its files, or None: every one is there and has its checksum."""
+    def fault(self, *, for_use: bool = False) -> str | None:
+        """What is wrong with its files, or None: every one is there and has its checksum.
+
+        Args:
+            for_use: whether only weights are wanted, and what training alone reads may be altered.
+        """
         try:
             sums = json.loads((self.path / CHECKSUMS).read_text(encoding="utf-8"))["sha256"]
             for name, expected in sums.items():
                 if not (self.path / name).exists():
                     return f"{name} is missing"
-                if sha256(self.path / name) != expected:
+                read = not for_use or name in READ_BY_USE
+                if read and sha256(self.path / name) != expected:
                     return f"{name} was altered or cut short"
             if BASE_CHECKSUMS in sums and (fault := self.base.fault()) is not None:
                 return f"of its {BASE}, {fault}"
@@ -97,9 +103,9 @@ class Checkpoint:
             return f"{CHECKSUMS} cannot be used: {error}"
         return None if STATE in sums else f"{CHECKSUMS} does not list {STATE}"
 
-    def check(self) -> None:
+    def check_for_use(self) -> None:
         """Raise what `fault` finds as a `CheckpointError`."""
-        if fault := self.fault():
+        if fault := self.fault(for_use=True):
             raise self._broken(fault)
 
     def _broken(self, fault: str) -> CheckpointError:
@@ -154,11 +160,11 @@ class CheckpointStore:
                 f"cannot be removed: {error.strerror}", where=str(error.filename)
             ) from error
 
-    def newest_valid(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint whose checksums hold, and a warning for each that was passed by."""
+    def newest_valid(self, *, for_use: bool = False) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint without a fault, and a warning for each that was passed by."""
         warnings: list[str] = []
         for checkpoint in reversed(self.all()):
-            fault = checkpoint.fault()
+            fault = checkpoint.fault(for_use=for_use)
             if fault is None:
                 return checkpoint, warnings
             warnings.append(f"{checkpoint.path.name} is damaged ({fault}) and passed by")
@@ -193,14 +199,16 @@ class CheckpointStore:
         return next((one for one in self.all() if one.step == step), None)
 
     def get(self, which: Which) -> Checkpoint:
-        """A checkpoint by its step, ``last`` or ``best``; its checksums are checked.
+        """A checkpoint for use, by its step, ``last`` or ``best``; its weights are checked.
 
         Raises:
             CheckpointError: there is none such, or it is damaged (``last``: all are).
         """
         if which == "last":
-            found, warnings = self.newest_valid()
-            if found is None and warnings:
+            found, warnings = self.newest_valid(for_use=True)
+            if found is not None:
+                return found
+            if warnings:
                 raise CheckpointError(warnings[0], where=str(self.directory))
         elif which == "best":
             found = self.best()
@@ -213,7 +221,7 @@ class CheckpointStore:
                 where=str(self.directory),
                 hint=f"there are: {steps}" if steps else "train first, or go on with --resume",
             )
-        found.check()
+        found.check_for_use()
         return found
 
     def save(self, step: int, files: Mapping[str, Tensors], state: Mapping[str, Any]) -> Checkpoint:
@@ -328,7 +336,7 @@ class CheckpointStore:
         if not chosen:
             raise CheckpointError("no checkpoint to average", where=str(self.directory))
         for one in chosen:
-            one.check()
+            one.check_for_use()
         return chosen
 
     def _remove(self, path: Path) -> None:

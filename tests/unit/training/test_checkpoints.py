@@ -69,6 +69,9 @@ def test_a_damaged_one_is_passed_by_with_a_warning(tmp_path: Path, name: str, ho
     # Altered checksums accuse the file that they belong to.
     accused = "safetensors|json" if (name, how) == ("checksums.json", "altered") else name
     assert re.search(accused, warnings[0])
+    if "optimizer.safetensors was altered" in warnings[0]:  # weights can be used without it
+        assert store.get(15).step == store.get("last").step == 15
+        return
     with pytest.raises(CheckpointError, match=accused):
         store.get(15)
     assert store.get("last").step == 10
