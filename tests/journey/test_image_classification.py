@@ -215,7 +215,10 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
         (["model.num_frames=2"], "this model reads clips"),
-        (["model.patch_size=5"], "12 is no multiple of a patch's 5"),
+        (
+            ["model.patch_size=5"],
+            "command line: model.patch_size: is 5, and model.image_size = 12 is no multiple of it",
+        ),
         (["objective.kind=span"], "no objective of image-classification"),
         (["data.train.file=bars.toml"], "kind of these pictures cannot be told"),
         (["data.valid.file=strange"], "'moves' is not among the labels of the training data"),

@@ -28,7 +28,7 @@ def read_processor(directory: Path, form: Format, config: ViTConfig) -> tuple[di
     not taken over.
 
     Raises:
-        InputError: pixels become numbers in another way than ours.
+        InputError: pixels are not from 0 to 1, or not normalized channel by channel.
     """
     assert form.pixels is not None
     path = directory / PROCESSOR
