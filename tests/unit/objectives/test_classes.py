@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from regard.data.framed import IGNORED as UNLABELED
+from regard.look.trace import IGNORED as UNSEEN
 from regard.models.bert import BERT, BERTConfig
-from regard.data import framed
-from regard.look import trace
 from regard.objectives.classes import IGNORED, Classes, MultiLabel, Regression
 
 B, T, C = 6, 5, 4
@@ -181,4 +181,4 @@ def test_mixed_examples_have_two_labels(smoothing: float) -> None:
 
 
 def test_data_losses_and_pictures_leave_out_the_same_label():
-    assert framed.IGNORED == IGNORED == trace.IGNORED
+    assert UNLABELED == IGNORED == UNSEEN
