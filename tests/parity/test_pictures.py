@@ -30,7 +30,8 @@ def drawn(kind: str, number: int) -> tuple[random.Random, Any]:
     heads, patch = rng.choice([1, 2, 3, 5]), rng.choice([2, 4, 5])
     yolos = kind.startswith("Yolos")
     rows, columns = rng.randrange(1, 6), rng.randrange(1, 6)
-    size: Any = [rows * patch, columns * patch] if yolos else rows * patch
+    sides = [one * patch + rng.randrange(patch) for one in (rows, columns)]  # as 1333 has 16
+    size: Any = sides if yolos else sides[0]
     settings = {
         "hidden_size": heads * rng.choice([3, 4, 8]),
         "num_hidden_layers": rng.randrange(1, 4),
@@ -45,7 +46,9 @@ def drawn(kind: str, number: int) -> tuple[random.Random, Any]:
     }
     if yolos:
         settings |= {"num_detection_tokens": rng.randrange(1, 9)}
-        settings |= {"use_mid_position_embeddings": rng.random() < 0.7}
+        # Theirs counts the positions between layers as if patches could be cut.
+        whole = sides[0] * sides[1] // patch**2 == rows * columns
+        settings |= {"use_mid_position_embeddings": whole and rng.random() < 0.7}
     config = getattr(transformers, f"{kind[:5] if yolos else 'ViT'}Config")(**settings)
     more = {"add_pooling_layer": rng.random() < 0.7} if kind == "ViTModel" else {}
     model = getattr(transformers, kind)(config, **more).eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -51,19 +53,27 @@ def generate(
 
     regard generate runs/shakespeare --temperature 0.5 --seed 7
     """
+    _write(**locals())
+
+
+def _write(
+    *,
+    run: Path,
+    prompt: list[str] | None,
+    input_file: str | None,
+    output: Path | None,
+    as_json: bool,
+    max_new_tokens: int | None,
+    prefix: str | None,
+    precision: Any,
+    device: str,
+    checkpoint: str,
+    **wanted: Any,
+) -> None:
+    """What a run makes of prompts; ``wanted`` is said of its decoding."""
     from regard.cli.files import notice_prefix, one_line, opened_output, predictor, texts_from
     from regard.errors import InputError
 
-    wanted: dict[str, Any] = {
-        "beam": beam,
-        "strategy": strategy,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
     if max_new_tokens is not None:
         wanted["max_new_tokens"] = max_new_tokens
     with opened_output(output) as write:
@@ -74,21 +84,21 @@ def generate(
             if not answers:
                 raise InputError("a language model reads no prefix: put it into the prompt")
             wanted["prefix"] = prefix
-        prompts = texts_from(prompt, input_file) if prompt or input_file else [""]
-        for one in prompts:
-            if answers or as_json or output is not None or beam is not None:
-                text = generator.generate(one, **wanted)
-                write(
-                    json.dumps({"prompt": one, "text": text}, ensure_ascii=False)
-                    if as_json
-                    else one_line(text)
-                    if answers
-                    else text
-                )
+        whole = answers or as_json or output is not None or wanted["beam"] is not None
+        for one in texts_from(prompt, input_file) if prompt or input_file else [""]:
+            if not whole:
+                _stream(one, generator.generate(one, stream=True, **wanted))
                 continue
-            pieces = generator.generate(one, stream=True, **wanted)
-            sys.stdout.write(one)
-            for piece in pieces:
-                sys.stdout.write(piece)
-                sys.stdout.flush()
-            sys.stdout.write("\n")
+            text = generator.generate(one, **wanted)
+            if as_json:
+                text = json.dumps({"prompt": one, "text": text}, ensure_ascii=False)
+            write(one_line(text) if answers and not as_json else text)
+
+
+def _stream(prompt: str, pieces: Iterable[str]) -> None:
+    """A prompt and what follows, as it comes."""
+    sys.stdout.write(prompt)
+    for piece in pieces:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+    sys.stdout.write("\n")

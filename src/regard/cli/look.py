@@ -57,19 +57,15 @@ def look(
 
     regard look runs/demo --positions -o positions.png
     """
-    from regard.cli.files import refuse_existing
     from regard.cli.output import print_json
     from regard.load import load
-    from regard.look.picture import check_suffix
 
-    _check(text, target, output, positions, word, as_json)
-    if pair is not None and text is None:
-        raise InputError("--pair needs the first text")
-    if rollout and text is None:
-        raise InputError("--rollout needs a text")
-    if output is not None:
-        check_suffix(output)
-        refuse_existing(output)
+    of_text = {
+        "a target needs the text that it answers": target is not None,
+        "--pair needs the first text": pair is not None,
+        "--rollout needs a text": rollout,
+    }
+    _check(text, of_text, output, positions, word, as_json)
     place = _place(only, output)
     predictor = load(run)
     answers: dict[str, Any] = {}
@@ -87,16 +83,20 @@ def look(
 
 def _check(
     text: str | None,
-    target: str | None,
+    of_text: dict[str, bool],
     output: Path | None,
     positions: bool,
     word: str | None,
     as_json: bool,
 ) -> None:
-    """Refuse what cannot be done before a model is read."""
+    """Refuse what cannot be done before a model is read; ``of_text`` needs one."""
+    from regard.cli.files import refuse_existing
+    from regard.look.picture import check_suffix
+
     drawn = text is not None or positions
-    if target is not None and text is None:
-        raise InputError("a target needs the text that it answers")
+    for what, given in of_text.items():
+        if given and text is None:
+            raise InputError(what)
     if not drawn and word is None:
         raise InputError("there is nothing to look at", hint="give a text, or --positions")
     if drawn and output is None and not as_json:
@@ -105,6 +105,9 @@ def _check(
         raise InputError(
             "neighbors are printed, not drawn", hint="leave -o out, or give a text to draw"
         )
+    if output is not None:
+        check_suffix(output)
+        refuse_existing(output)
 
 
 def _place(only: str | None, output: Path | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -46,26 +47,42 @@ def translate(
 
     regard translate runs/demo -i news.en -o news.de --beam 8
     """
+    _write("translate", **locals())
+
+
+@functools.wraps(translate, assigned=("__annotations__",))
+def summarize(**given: Any) -> None:
+    """Summarize texts given as words, in a file, or on standard input.
+
+    regard summarize runs/news "…"
+
+    regard summarize runs/t5 --prefix "summarize: " -i long.txt -o short.txt
+    """
+    _write("summarize", **given)
+
+
+def _write(
+    verb: str,
+    *,
+    run: Path,
+    text: list[str] | None,
+    input_file: str | None,
+    output: Path | None,
+    as_json: bool,
+    max_length: str | None,
+    prefix: str | None,
+    batch_tokens: int,
+    precision: Any,
+    device: str,
+    checkpoint: str,
+    **wanted: Any,
+) -> None:
+    """What a run that has this verb makes of texts; ``wanted`` is said of its decoding."""
     from regard.cli.files import chunks, notice_prefix, opened_output, predictor
 
-    wanted = {
-        "beam": beam,
-        "nbest": nbest,
-        "length_penalty": length_penalty,
-        "length_penalty_kind": length_penalty_kind,
-        "strategy": strategy,
-        "stop": stop,
-        "min_length": min_length,
-        "max_length": int(max_length) if max_length and max_length.isdigit() else max_length,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
+    wanted["max_length"] = int(max_length) if max_length and max_length.isdigit() else max_length
     with opened_output(output) as write:
-        translator = predictor(run, "translate", precision, device, checkpoint)
+        translator = predictor(run, verb, precision, device, checkpoint)
         notice_prefix(prefix, getattr(translator, "prefixes", ()))
         shape = _shape(translator, wanted, as_json)
         for texts, origins in chunks(text, input_file):
@@ -75,30 +92,6 @@ def translate(
             for source, found in zip(texts, results, strict=True):
                 for one in found:
                     write(shape(source, one))
-
-
-@functools.wraps(translate, assigned=("__annotations__",))
-def summarize(run: Any, **named: Any) -> None:
-    """Summarize texts given as words, in a file, or on standard input.
-
-    regard summarize runs/news "…"
-
-    regard summarize runs/t5 --prefix "summarize: " -i long.txt -o short.txt
-    """
-    from regard import registry
-    from regard.errors import InputError
-    from regard.recipe import Recipe
-    from regard.run import Run
-    from regard.tasks.text_to_text import TextToText
-
-    recipe = Recipe.load(Run.open(run).path, settled=True)
-    if not issubclass(registry.task(recipe.task), TextToText):
-        raise InputError(
-            "this run does not summarize: it was trained for another task",
-            where=str(run),
-            hint=f"regard predict {run} does what it was trained for",
-        )
-    translate(run, **named)
 
 
 def _shape(translator: Any, wanted: Any, as_json: bool) -> Any:

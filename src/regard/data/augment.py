@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 RATIOS = (3 / 4, 4 / 3)
-"""Of the sides of a random part (Szegedy et al., 2015)."""
+"""Of the sides of a random part, width by height, where such a part fits (Szegedy et al., 2015)."""
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,17 @@ def _span(middle: float, side: float, size: int) -> tuple[int, int]:
 def random_parts(
     draws: Draws, sizes: npt.NDArray[Any], least: float, most: float = 1.0
 ) -> npt.NDArray[np.float64]:
-    """Random boxes [B, 4] (y, x, h, w) of this share of the area; a shape that fits in."""
+    """Random boxes [B, 4] (y, x, h, w) of this share of the area.
+
+    Of `RATIOS` as far as such a box fits; where none does, the nearest shape that fits.
+    """
     sizes = sizes.astype(np.float64)
     area = draws.between(least, most) * sizes.prod(axis=1)
-    ratio = np.exp(draws.between(*np.log(RATIOS)))  # width by height
-    width, height = np.sqrt(area * ratio), np.sqrt(area / ratio)
-    box = np.minimum(np.stack([height, width], axis=1), sizes)
+    widest, narrowest = sizes[:, 1] ** 2 / area, area / sizes[:, 0] ** 2
+    low, high = (np.log(np.clip(one, narrowest, widest)) for one in RATIOS)
+    ratio = np.exp(low + (high - low) * draws.one())
+    box = np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], axis=1)
+    box = np.minimum(box, sizes)  # it fits but for a rounding
     place = draws(2) * (sizes - box)
     return np.concatenate([place, box], axis=1)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from regard.data.augment import Augmentation
 from regard.data.codecs import Labels, column_rows
 from regard.data.draws import Draws
+from regard.data.framed import IGNORED
 from regard.data.picture_batches import PictureBatches, pixels_of
 from regard.data.pictures import Form, decode
 from regard.data.prepared import NAME, Column, PreparedData
@@ -28,9 +29,6 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Found = tuple[Ints, Floats]
 """Classes [K] and boxes [K, 4] of a picture."""
-
-NO_OBJECT = -100
-"""The label of a detection token that shall answer nothing."""
 
 LEAST_SEEN = 0.25
 """Of a box's area, within a random part of the picture: below that it is left out."""
@@ -159,7 +157,7 @@ class BoxBatches(PictureBatches):
 
     def _together(self, rows: Ints, numbers: Floats, found: Sequence[Found]) -> dict[str, Tensor]:
         """``pixels``, ``labels`` [B, N], ``boxes`` [B, N, 4] by center and size, ``example``."""
-        labels = torch.full((len(rows), self.detections), NO_OBJECT)
+        labels = torch.full((len(rows), self.detections), IGNORED)  # where nothing is
         boxes = torch.zeros(len(rows), self.detections, 4)
         for row, (classes, edges) in enumerate(found):
             labels[row, : len(classes)] = torch.from_numpy(classes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ _PROCESSORS = {"vit": "ViTImageProcessor", "yolos": "YolosImageProcessor"}
 
 
 def read_processor(directory: Path, form: Format, config: ViTConfig) -> tuple[dict[str, Any], str]:
-    """The recipe's settings of pixels; a line that says where they come from.
+    """The recipe's settings of pixels; a line that says where they come from, and what of theirs is
+    not taken over.
 
     Raises:
-        InputError: pixels become numbers in another way than ours.
+        InputError: pixels are not from 0 to 1, or not normalized channel by channel.
     """
     assert form.pixels is not None
     path = directory / PROCESSOR
@@ -51,8 +52,35 @@ def read_processor(directory: Path, form: Format, config: ViTConfig) -> tuple[di
         raise InputError(
             f"image_mean and image_std are no lists of {config.channels} numbers", where=str(path)
         )
-    fit = "crop" if given.get("do_center_crop", False) else "stretch"
-    return {"mean": mean, "std": std, "fit": fit}, f"pixels: {PROCESSOR}"
+    fit, left = _fit(given, form, config)
+    note = f"pixels: {PROCESSOR}" + (f"; not taken over: {', '.join(left)}" if left else "")
+    return {"mean": mean, "std": std, "fit": fit}, note
+
+
+def _fit(given: Mapping[str, Any], form: Format, config: ViTConfig) -> tuple[str, list[str]]:
+    """How a picture becomes one of the model's size; their settings that do it in another way."""
+    own = _size(config)
+    square = len(set(own.values())) == 1
+    side = config.image_size if square else None
+    stretched = [own, side if form.model_type == "vit" else None]  # YOLOS': the shorter edge
+    crops = given.get("do_center_crop", False)
+    fit = "crop" if crops and given.get("size") not in stretched else "stretch"
+    values: dict[str, Sequence[Any]] = {
+        "do_resize": [True],
+        "resample": [BILINEAR],
+        "size": stretched if fit == "stretch" else [{"shortest_edge": side}],
+        **({"crop_size": [own, side]} if crops else {}),
+    }
+    left = [
+        f"{key} = {given[key]!r}"
+        for key, known in values.items()
+        if given.get(key) is not None and given[key] not in known
+    ]
+    return fit, left
+
+
+def _size(config: ViTConfig) -> dict[str, int]:
+    return {"height": config.image_size, "width": config.image_width or config.image_size}
 
 
 def _numbers(values: Any, count: int) -> bool:
@@ -76,15 +104,24 @@ def write_processor(
         mean, std: of each channel.
         fit: how a picture of another shape becomes the model's.
         to: the directory.
+
+    Raises:
+        InputError: they have no word for how it does.
     """
     if mean is None or std is None:
         return "the run knows no mean and deviation of pixels"
-    size = {"height": config.image_size, "width": config.image_width or config.image_size}
-    cropped = fit == "crop"
+    size, cropped = _size(config), fit == "crop"
+    if cropped and size["height"] != size["width"]:
+        raise InputError(
+            f"is 'crop', and the model's pictures are {size['height']} × {size['width']}: "
+            f"{PROCESSOR} can say that of square ones alone",
+            where="augmentation.fit",
+            hint='train with augmentation.fit = "stretch", or with square pictures',
+        )
     settings = {
         "image_processor_type": _PROCESSORS[form.model_type],
         "do_resize": True,
-        "size": {"shortest_edge": min(size.values())} if cropped else size,
+        "size": {"shortest_edge": config.image_size} if cropped else size,
         "resample": BILINEAR,
         "do_center_crop": cropped,
         **({"crop_size": size} if cropped else {}),

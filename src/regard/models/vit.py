@@ -116,10 +116,10 @@ class ViTConfig:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Patches along each axis of what was trained on.
+        """Patches along each axis of what was trained on; what stands over is not seen.
 
         Raises:
-            RecipeError: a patch does not divide it.
+            RecipeError: it is less than a patch.
         """
         sizes = {
             "num_frames": self.num_frames,
@@ -130,11 +130,10 @@ class ViTConfig:
         for (key, size), own in zip(
             list(sizes.items())[-len(self.patch) :], self.patch, strict=True
         ):
-            if size is None or size % own:
+            if size is None or size < own:
                 patch = "patch_frames" if key == "num_frames" else "patch_size"
                 raise RecipeError(
-                    f"is {own}, and model.{key} = {size} is no multiple of it",
-                    where=f"model.{patch}",
+                    f"is {own}, and model.{key} = {size} is less", where=f"model.{patch}"
                 )
             found.append(size // own)
         return tuple(found)

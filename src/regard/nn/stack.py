@@ -236,13 +236,8 @@ class Stack(nn.Module):
         for index, layer in enumerate(self.layers):
             if index > 0:
                 states = self.positions.add(states, positions, index)
-            inputs = (
-                states,
-                context,
-                remembered,
-                over,
-                None if cache is None else cache.layers[index],
-            )
+            own = None if cache is None else cache.layers[index]
+            inputs = (states, context, remembered, over, own)
             if self.gradient_checkpointing and self.training:
                 states = cast(Tensor, checkpoint(layer, *inputs, use_reentrant=False))
             else:

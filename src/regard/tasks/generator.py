@@ -10,6 +10,7 @@ from torch import nn
 
 from regard import decoding
 from regard.data import Tokenizer
+from regard.data.framed import IGNORED
 from regard.decoding import DecodingSpec, Request, continue_from, stream_from
 from regard.decoding.stream import check_streamable
 from regard.errors import InputError
@@ -22,9 +23,6 @@ LOOKED = 12
 
 CONTEXT = 8
 """Tokens of the prompt that decide how the first new ones read."""
-
-IGNORED = -100
-"""A label that does not count."""
 
 
 class Generator:

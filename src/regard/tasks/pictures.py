@@ -97,6 +97,7 @@ class PictureTask(Task):
     def prepare(self, run: Path, report: Report) -> Splits:
         """Decode the pictures once, learn what their pixels are like, give the batches."""
         self.directory = run
+        self._check_patches()
         splits = {"train": self.of_split("train")}
         if self.recipe.data.valid is not None:
             splits["valid"] = self.of_split("valid")
@@ -114,6 +115,17 @@ class PictureTask(Task):
         threads = max(self.recipe.training.workers, 1)  # decoding large pictures takes time
         batches = shuffled(self.recipe, data["train"], self.collate(), threads=threads)
         return Splits(batches, watched, tuple(notes), digests)
+
+    def _check_patches(self) -> None:
+        """What is trained shall see its pictures whole."""
+        patch, form = self._config.patch_size, self.form
+        for key, size in (("image_size", form.height), ("image_width", form.width)):
+            if size % patch:
+                raise RecipeError(
+                    f"is {patch}, and model.{key} = {size} is no multiple of it",
+                    where=self.recipe.place("model.patch_size"),
+                    hint=f"model.{key} = {size - size % patch} has as many patches",
+                )
 
     def _statistics(self, train: PreparedData) -> dict[str, list[float]]:
         """Mean and deviation: of the run that weights come from, or of the training data."""
@@ -300,11 +312,12 @@ class PictureTask(Task):
         """What a picture is to a model, for `regard.look.look`.
 
         Returns:
-            ``inputs`` of the model [1, C, H, W], ``tokens``, and ``pixels`` [H, W, C] with
+            ``inputs`` of the model [1, C, H, W], ``tokens``, and the seen ``pixels`` [H, W, C] with
             ``grid``, its rows and columns of patches, and ``before``, the tokens before them.
         """
         config = self._config
         rows, columns = config.grid
+        seen = self.pixels(picture)[:, : rows * config.patch_size, : columns * config.patch_size]
         first = ["[CLS]"] if config.pooling == "class" else []
         places = itertools.product(range(1, rows + 1), range(1, columns + 1))
         patches = [f"{row}·{column}" for row, column in places]
@@ -312,7 +325,7 @@ class PictureTask(Task):
         return {
             "inputs": {"pixels": self.numbers([picture]).to(device)},
             "tokens": {"encoder": [*first, *patches, *last]},
-            "pixels": self.pixels(picture).transpose(1, 2, 0),
+            "pixels": seen.transpose(1, 2, 0),
             "grid": (rows, columns),
             "before": len(first),
         }

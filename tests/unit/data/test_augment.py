@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from regard.data.augment import Augmentation, RandAugmentSettings, random_parts, shifted, stretched
+from regard.data.augment import (
+    RATIOS,
+    Augmentation,
+    RandAugmentSettings,
+    random_parts,
+    shifted,
+    stretched,
+)
 from regard.data.draws import Draws
 from regard.data.randaugment import OPERATIONS, RandAugment
 
@@ -69,16 +76,22 @@ def test_flips_are_flips() -> None:
     assert (half == PICTURES[0]).all(axis=(1, 2, 3)).mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_random_parts_lie_inside() -> None:
-    sizes = np.broadcast_to([40, 20], (500, 2))
-    y, x, h, w = random_parts(draws(np.arange(500)), sizes, 0.1).T
+@pytest.mark.parametrize("size", [(40, 20), (100, 1000), (7, 7), (300, 1)])
+@pytest.mark.parametrize("share", [(0.1, 1.0), (0.5, 1.0), (0.02, 0.33)])
+def test_random_parts_lie_inside_and_have_their_share(size, share) -> None:
+    height, width = size
+    y, x, h, w = random_parts(draws(np.arange(500)), np.tile(size, (500, 1)), *share).T
     assert (y >= 0).all()
     assert (x >= 0).all()
-    assert (y + h <= 40 + 1e-9).all()
-    assert (x + w <= 20 + 1e-9).all()
-    areas = h * w / 800
-    assert areas.min() >= 0.1 - 1e-9 or (w == 20).any()
-    assert areas.max() <= 1
+    assert (y + h <= height + 1e-9).all()
+    assert (x + w <= width + 1e-9).all()
+    shares, middle = h * w / (height * width), sum(share) / 2
+    assert shares.min() >= share[0] - 1e-9
+    assert shares.max() <= share[1] + 1e-9
+    assert shares.mean() == pytest.approx(middle, rel=0.1)
+    whole = np.isclose(h, height) | np.isclose(w, width)
+    usual = (w / h >= RATIOS[0] - 1e-9) & (w / h <= RATIOS[1] + 1e-9)
+    assert (usual | whole).all()  # another shape where it must be
 
 
 def test_stretching_as_pillow_does() -> None:

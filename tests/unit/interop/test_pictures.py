@@ -63,6 +63,49 @@ def test_other_pixels_are_refused(tmp_path, settings, words):
         written(tmp_path, **settings)
 
 
+SQUARE, SHORTER = {"height": 16, "width": 16}, {"shortest_edge": 16}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fit", "left"),
+    [
+        ({"size": SQUARE, "resample": 2}, "stretch", ""),
+        ({"size": 16, "do_resize": True}, "stretch", ""),
+        ({"size": SQUARE, "crop_size": 8}, "stretch", ""),  # it does not crop
+        ({"size": SQUARE, "do_center_crop": True, "crop_size": SQUARE}, "stretch", ""),
+        ({"size": SHORTER, "do_center_crop": True, "crop_size": 16}, "crop", ""),
+        ({"resample": 3}, "stretch", "resample = 3"),
+        ({"do_resize": False}, "stretch", "do_resize = False"),
+        ({"size": 20}, "stretch", "size = 20"),
+        ({"size": SHORTER}, "stretch", f"size = {SHORTER}"),
+        (
+            {"size": {"shortest_edge": 18}, "do_center_crop": True, "crop_size": SQUARE},
+            "crop",
+            "size = {'shortest_edge': 18}",
+        ),
+        ({"size": SQUARE, "do_center_crop": True, "crop_size": 8}, "stretch", "crop_size = 8"),
+        ({"resample": 0, "size": 8}, "stretch", "resample = 0, size = 8"),
+    ],
+)
+def test_what_is_not_taken_over_is_named(tmp_path, settings, fit, left):
+    found, note = written(tmp_path, **settings)
+    assert found["fit"] == fit
+    assert note == f"pixels: {PROCESSOR}" + (f"; not taken over: {left}" if left else "")
+
+
+def test_the_shorter_edge_of_yolos_is_not_taken_over(tmp_path):
+    (tmp_path / PROCESSOR).write_text('{"size": 16, "max_size": 32}')
+    assert "not taken over: size = 16" in read_processor(tmp_path, yolos.FORMAT, config())[1]
+
+
+def test_a_middle_that_is_no_square_is_not_written(tmp_path):
+    wide = config(image_width=32)
+    with pytest.raises(InputError, match=r"augmentation\.fit: is 'crop', .* 16 × 32"):
+        write_processor(vit.FORMAT, wide, [0.5] * 3, [0.5] * 3, "crop", tmp_path)
+    write_processor(vit.FORMAT, wide, [0.5] * 3, [0.5] * 3, "stretch", tmp_path)
+    assert read_processor(tmp_path, vit.FORMAT, wide)[1] == f"pixels: {PROCESSOR}"
+
+
 @pytest.mark.parametrize("head", ["none", {"kind": "classification", "num_classes": 2}])
 def test_a_run_keeps_them(tmp_path, head):
     made = config(head=head)

@@ -110,11 +110,13 @@ def test_pixels_that_do_not_fit_are_named():
 
 
 @pytest.mark.parametrize("key", ["image_size", "image_width", "num_frames"])
-def test_a_size_that_patches_do_not_fill_is_refused(key):
-    sizes = {"num_frames": 4, "patch_frames": 2, key: 7}
-    patch = "patch_frames: is 2" if key == "num_frames" else "patch_size: is 4"
-    with pytest.raises(RecipeError, match=f"model.{patch}, and model.{key} = 7 is no multiple"):
-        small(**sizes)
+def test_patches_need_not_fill_a_size_but_fit_in(key):
+    sizes = {"num_frames": 4, "patch_frames": 2}
+    patch, length = ("patch_frames", 2) if key == "num_frames" else ("patch_size", 4)
+    frames = 4 if key == "num_frames" else 2
+    assert small(**sizes | {key: 5 * length - 1}).config.grid == (frames, 4, 4)
+    with pytest.raises(RecipeError, match=rf"model\.{patch}: is {length}, and model\.{key} = 1 is"):
+        small(**sizes | {key: 1})
 
 
 def test_a_body_has_all_but_the_head():

@@ -37,8 +37,11 @@ def context(scheme, rule):
     return AttentionContext(form, scheme, relation=scheme.relate(PLACES, PLACES))
 
 
-def naive(module, states, rule, clip):
-    """Equations 1 to 4, with a vector for each pair of tokens: [B, T, T, d]."""
+def naive(module, states, rule, clip, kept=1.0):
+    """Equations 1 to 4, with a vector for each pair of tokens: [B, T, T, d].
+
+    ``kept`` [B, H, T, T] is what dropout multiplies the weights with.
+    """
     parts = zip(module.qkv(states), (4, 2, 2), strict=True)
     query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x, heads in parts)
     key, value = (x.repeat_interleave(2, dim=1) for x in (key, value))
@@ -47,7 +50,7 @@ def naive(module, states, rule, clip):
     summed = key[:, :, None] + by_key[:, None]  # [B, H, T, T, d_key]
     scores = (query[:, :, :, None] * summed).sum(-1) / math.sqrt(module.d_key)
     slots = torch.arange(T)
-    weights = scores.masked_fill(~rule.allows(slots, slots), -math.inf).softmax(-1)
+    weights = scores.masked_fill(~rule.allows(slots, slots), -math.inf).softmax(-1) * kept
     values = value[:, :, None].expand(-1, -1, T, -1, -1)
     if module.distance_values is not None:
         values = values + module.distance_values.weight[rows][:, None]
@@ -161,15 +164,15 @@ def test_watched_and_silenced_heads(values):
         torch.testing.assert_close(module(states, seen), module.output.bias.expand(2, T, D))
 
 
-def test_dropout_falls_on_the_weights_of_both_terms():
-    scheme = Shaw(SchemeSize(D, 3, 4, 32), ShawOptions())
-    module = Attention(replace(SPEC, dropout=0.5), D, positions=scheme).double()
+def test_dropout_falls_on_the_weights_of_both_terms(monkeypatch):
+    scheme = Shaw(SchemeSize(D, 3, 4, 32), ShawOptions(clip=2))
+    module = Attention(replace(SPEC, dropout=0.25), D, positions=scheme).double()
     states, seen = torch.randn(2, T, D, dtype=torch.float64), context(scheme, Full())
     assert not torch.equal(module(states, seen), module(states, seen))
-    torch.manual_seed(1)
-    whole = module(states, seen)
-    torch.nn.init.zeros_(module.distance_values.weight)
-    torch.manual_seed(1)
-    assert not torch.allclose(module(states, seen), whole)
+    kept = (torch.rand(2, 4, T, T) < 0.75) / 0.75
+    monkeypatch.setattr(kernels, "drop", lambda weights, p: weights * kept if p == 0.25 else None)
+    truth = naive(module, states, Full(), 2, kept)
+    torch.testing.assert_close(module(states, seen), truth, rtol=0, atol=1e-12)
     module.eval()
-    assert torch.equal(module(states, seen), module(states, seen))
+    truth = naive(module, states, Full(), 2)
+    torch.testing.assert_close(module(states, seen), truth, rtol=0, atol=1e-12)

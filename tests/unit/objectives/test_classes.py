@@ -5,6 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from regard.data.framed import IGNORED as UNLABELED
+from regard.look.trace import IGNORED as UNSEEN
 from regard.models.bert import BERT, BERTConfig
 from regard.objectives.classes import IGNORED, Classes, MultiLabel, Regression
 
@@ -176,3 +178,7 @@ def test_mixed_examples_have_two_labels(smoothing: float) -> None:
     assert terms["error"].sum == (logits.argmax(dim=1) != batch["labels"]).sum()
     counts = Classes(smoothing).counts(batch)
     assert {name: term.count for name, term in terms.items()} == counts
+
+
+def test_data_losses_and_pictures_leave_out_the_same_label():
+    assert UNLABELED == IGNORED == UNSEEN
