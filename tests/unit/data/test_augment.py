@@ -71,7 +71,7 @@ def test_flips_are_flips() -> None:
 
 def test_random_parts_lie_inside() -> None:
     sizes = np.broadcast_to([40, 20], (500, 2))
-    y, x, h, w = random_parts(draws(np.arange(500)), sizes, 0.1).T
+    y, x, h, w = random_parts(draws(np.arange(500))(4), sizes, 0.1).T
     assert (y >= 0).all()
     assert (x >= 0).all()
     assert (y + h <= 40 + 1e-9).all()
