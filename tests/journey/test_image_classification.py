@@ -260,6 +260,7 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
         (["augmentation.flop=1"], "augmentation.flip"),
         (["augmentation.flip=2"], "augmentation.flip"),
         (["augmentation.mean=[0.1]"], "lists of 3, one number for each channel"),
+        (["model.head=none"], "model.head: is 'none', and the task 'image-classification' needs"),
         (["model.channels=2"], "is 2: a picture has 1 (grey) or 3"),
         (["model.num_frames=2"], "this model reads clips"),
         (

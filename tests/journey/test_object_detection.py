@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import regard
 from regard.cli.detect import drawn
+from regard.data import pictures
+from regard.data.readers.boxes import boxes_of, open_boxes
 from regard.tasks.detector import Box, Detection
 
 from ._boxes import SIDE, SIZES, annotation, coco, voc
@@ -116,6 +119,57 @@ def test_labels_hide_no_object(tmp_path, size, top):
     assert plate.any(axis=1).sum() <= max(20, 0.1 * picture.height)
 
 
+def test_no_drawing_takes_the_place_of_another(call, run, tmp_path):
+    good = sorted((run.parent / "data" / "JPEGImages").glob("val*.png"))[0]
+    for name in ("a.png", "a.jpg", "x/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(good, tmp_path / name)
+    for pair in (("a.png", "a.jpg"), ("a.jpg", "x/a.png")):
+        done = call("detect", run, *pair, "-o", "out")
+        assert (done.returncode, "out/a.png: two of these" in done.stderr) == (2, True)
+        assert not (tmp_path / "out").exists()
+    assert call("detect", run, "a.png", "a.jpg").returncode == 0
+
+
+def test_one_large_picture_lives_at_a_time(run, monkeypatch):
+    held, real = list[weakref.ref](), pictures._decode
+
+    def counted(*given):
+        assert not [one for one in held if one() is not None]
+        made = real(*given)
+        held.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(pictures, "_decode", counted)
+    few = sorted((run.parent / "data" / "JPEGImages").glob("val*.png"))[:4]
+    detector = regard.load(run)
+    assert len(detector.detect(few)) == len(held) == 4
+    detector._task.numbers(few)
+
+
+def test_what_exif_turns_is_scored_the_same(call, run, tmp_path):
+    shutil.copytree(run.parent / "data", tmp_path / "turned")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for path in (tmp_path / "turned" / "JPEGImages").glob("val*.png"):
+        size, boxes = boxes_of(
+            dict(open_boxes({"file": str(run.parent / "data")}).named())[f"JPEGImages/{path.name}"]
+        )
+        Image.open(path).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+        turned = [
+            (top, size[0] - right, bottom, size[0] - left, name)
+            for left, top, right, bottom, name, _ in boxes
+        ]
+        note = tmp_path / "turned" / "Annotations" / f"{path.stem}.xml"
+        note.write_text(annotation(turned, size[::-1]))
+    data = ("--data", f"file={tmp_path / 'turned'}", "part=val", "--json")
+    made, usual = (
+        json.loads(call("evaluate", run, *words).stdout)["scores"]["ap50"]["value"]
+        for words in (data, ["--json"])
+    )
+    assert made == usual > 0
+
+
 def test_a_broken_picture_among_others_is_named_and_passed_by(call, run, tmp_path):
     good = sorted((run.parent / "data" / "JPEGImages").glob("val*.png"))[0]
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:60])
@@ -169,6 +223,7 @@ def test_new_writes_a_recipe_that_checks(call, folder):
         ("augmentation.mixup=0.2", "boxes are not carried through this change"),
         ('augmentation.fit="crop"', "boxes are not carried through this change"),
         ('data.train.part="trian"', "there is no part 'trian'"),
+        ("model.head.kind=classification", "the task 'object-detection' needs 'boxes'"),
         ('objective.kind="classes"', "is no objective of object-detection"),
     ],
 )

@@ -23,6 +23,7 @@ from regard.recipe import (
     sections,
 )
 from regard.recipe import text as toml
+from regard.recipe.checks import check_task
 from regard.recipe.faults import all_keys
 from regard.training import (
     CheckpointSettings,
@@ -266,6 +267,19 @@ class TestModel:
         with pytest.raises(RecipeError) as caught:
             recipe.check()
         assert caught.value.where.endswith(f"mine.toml:1: {key}")
+
+    @pytest.mark.parametrize(
+        "task", [name for name in registry.names("tasks") if "head" in registry.task(name).stand_in]
+    )
+    @pytest.mark.parametrize("head", ['"pooled"', '{ kind = "pooled" }'])
+    def test_a_head_that_answers_something_else_is_an_error(self, write, task, head):
+        recipe = Recipe.load(
+            write(f'model.head = {head}\ntask = "{task}"\ntraining.max_steps = 1\n')
+        )
+        with pytest.raises(RecipeError, match="is 'pooled', and the task") as caught:
+            check_task(recipe)
+        assert "mine.toml:1: model.head" in caught.value.where
+        check_task(recipe.override({"model.head": registry.task(task).stand_in["head"]}))
 
 
 class TestOverrides:

@@ -62,10 +62,15 @@ def detect(
 
     refuse_existing(output)
     several = len(pictures) > 1
-    if several and len({path.name for path in pictures}) < len(pictures) and output is not None:
-        raise InputError("two of these pictures have one name, so that one would be lost")
+    drawings = [f"{path.stem}.png" for path in pictures]
+    if output is not None and len(set(drawings)) < len(drawings):
+        twice = max(drawings, key=drawings.count)
+        raise InputError(
+            "two of these pictures would be drawn into this file, so that one would be lost",
+            where=str(output / twice),
+        )
     detector, bad = predictor(run, "detect", precision, device, checkpoint), BadPictures()
-    for path in pictures:
+    for path, drawing in zip(pictures, drawings, strict=True):
         try:
             found = detector.detect(path, threshold=threshold)
         except (DataError, InputError) as error:
@@ -81,7 +86,7 @@ def detect(
             for box in found.boxes:
                 typer.echo(f"{path}: {box}" if several else str(box))
         if output is not None:
-            place = output / f"{path.stem}.png" if several else output
+            place = output / drawing if several else output
             place.parent.mkdir(exist_ok=True)
             _save(drawn(path, found, detector.labels), place)
             typer.echo(f"written: {place}", err=True)

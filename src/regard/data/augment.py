@@ -63,9 +63,11 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    def parts(self, draws: Draws, sizes: Ints) -> npt.NDArray[np.float64]:
-        """A random part (y, x, h, w) of pictures of these sizes [B, 2] (H, W)."""
-        return random_parts(draws, sizes, self.smallest)
+    def parts(
+        self, numbers: npt.NDArray[np.float64], sizes: npt.NDArray[Any]
+    ) -> npt.NDArray[np.float64]:
+        """Random parts (y, x, h, w) of pictures of these sizes; see `random_parts`."""
+        return random_parts(numbers, sizes, self.smallest)
 
     def changed(self, pixels: Pixels, draws: Draws) -> Pixels:
         """Crop, flip and operations [B, C, H, W]."""
@@ -95,7 +97,7 @@ class Augmentation:
         height, width = numbers.shape[2:]
         chosen = draws.one() < self.erase
         sizes = np.broadcast_to([height, width], (len(numbers), 2))
-        for row, (y, x, h, w) in enumerate(random_parts(draws, sizes, 0.02, 0.33).astype(int)):
+        for row, (y, x, h, w) in enumerate(random_parts(draws(4), sizes, 0.02, 0.33).astype(int)):
             if chosen[row]:
                 numbers[row, :, y : y + h, x : x + w] = 0.0
         return numbers
@@ -128,20 +130,28 @@ def _span(middle: float, side: float, size: int) -> tuple[int, int]:
 
 
 def random_parts(
-    draws: Draws, sizes: npt.NDArray[Any], least: float, most: float = 1.0
+    numbers: npt.NDArray[np.float64],
+    sizes: npt.NDArray[Any],
+    least: float,
+    most: float = 1.0,
 ) -> npt.NDArray[np.float64]:
     """Random boxes [B, 4] (y, x, h, w) of this share of the area.
 
     Of `RATIOS` as far as such a box fits; where none does, the nearest shape that fits.
+
+    Args:
+        numbers: of `Draws` [B, 4].
+        sizes: [B, 2] (H, W).
+        least, most: of the share.
     """
     sizes = sizes.astype(np.float64)
-    area = draws.between(least, most) * sizes.prod(axis=1)
+    area = (least + (most - least) * numbers[:, 0]) * sizes.prod(axis=1)
     widest, narrowest = sizes[:, 1] ** 2 / area, area / sizes[:, 0] ** 2
     low, high = (np.log(np.clip(one, narrowest, widest)) for one in RATIOS)
-    ratio = np.exp(low + (high - low) * draws.one())
+    ratio = np.exp(low + (high - low) * numbers[:, 1])  # width by height
     box = np.stack([np.sqrt(area / ratio), np.sqrt(area * ratio)], axis=1)
     box = np.minimum(box, sizes)  # it fits but for a rounding
-    place = draws(2) * (sizes - box)
+    place = numbers[:, 2:] * (sizes - box)
     return np.concatenate([place, box], axis=1)
 
 

@@ -6,7 +6,9 @@ top, right, bottom, or, as models have them, as center and size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import json
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +20,10 @@ from regard.data.codecs import Labels, column_rows
 from regard.data.draws import Draws
 from regard.data.framed import IGNORED
 from regard.data.picture_batches import PictureBatches, pixels_of
-from regard.data.pictures import Form, decode
+from regard.data.pictures import Form, turned
 from regard.data.prepared import NAME, Column, PreparedData
 from regard.data.readers.boxes import boxes_of
-from regard.data.readers.pictures import LABEL, PICTURE
+from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, Pixels
 from regard.errors import DataError
 from regard.nn.boxes import centered
 
@@ -73,6 +75,61 @@ class Boxes(Labels):
         """Classes and boxes of prepared ids."""
         held = np.asarray(row[1:], np.uint32).reshape(-1, 5)
         return held[:, 0].astype(np.int64), held[:, 1:].copy().view(np.float32)
+
+
+class Carried(PictureSource):
+    """A source's pictures with boxes as they lie in what is decoded, which EXIF may have turned.
+
+    An annotation's size says of which picture it speaks: of the turned one, whose boxes stay, or of
+    that in the file, whose boxes are turned like it. Where both have one size, it is the turned.
+
+    Raises:
+        DataError: while reading: a picture has neither size.
+    """
+
+    def __init__(self, source: PictureSource) -> None:
+        super().__init__(source.path)
+        self.source = source
+        self.files, self.left_out = source.files, source.left_out
+        self.identity = {**source.identity, "boxes": "of the picture as decoded"}
+
+    def named(self) -> Iterator[tuple[str, str]]:
+        """As the source has them."""
+        rows = self.source.named()
+        while few := list(itertools.islice(rows, self.chunk)):  # a packed archive reads onward
+            yield from ((name, self._line(name, line)) for name, line in few)
+
+    def _line(self, name: str, line: str) -> str:
+        try:
+            held = self.source.read(name)
+            assert isinstance(held, bytes)
+            size, turn = turned(held)
+        except DataError:  # who decodes it says so
+            return line
+        said, boxes = boxes_of(line)
+        if said == size:
+            return line
+        if turn == 1 or said != size[::-1]:
+            raise DataError(
+                f"the annotation is of {said[0]:g} × {said[1]:g} pixels, and the picture has "
+                f"{size[0]} × {size[1]}: {self.origin(name)}",
+                where=self.labeled_at(name),
+                hint="mend the annotation's size and boxes, or give the picture that it is of",
+            )
+        moved = [[*carried(box[:4], said, turn), *box[4:]] for box in boxes]
+        return json.dumps({"size": size, "boxes": moved}, ensure_ascii=False)
+
+    def read(self, name: str) -> bytes | Pixels:
+        """As the source does."""
+        return self.source.read(name)
+
+    def origin(self, name: str) -> str:
+        """As the source says."""
+        return self.source.origin(name)
+
+    def labeled_at(self, name: str) -> str:
+        """In the annotation."""
+        return self.source.labeled_at(name)
 
 
 class BoxBatches(PictureBatches):
@@ -135,18 +192,10 @@ class BoxBatches(PictureBatches):
         self, data: PreparedData, rows: Ints, draws: Draws, found: Sequence[Found]
     ) -> tuple[npt.NDArray[np.uint8], list[Found]]:
         """Random parts of the pictures, and what of the boxes lies in them."""
-        column = column_rows(data.column(PICTURE), rows)
-        held = [decode(self._stored(row), self.form.channels, known=True) for row in column]
-        sizes = np.array([picture.size[::-1] for picture in held])
-        parts = self.augmentation.parts(draws, sizes)  # [B, 4]: y, x, h, w
-        pixels = np.stack(
-            [
-                self.form.pixels(picture, (x, y, x + w, y + h))
-                for picture, (y, x, h, w) in zip(held, parts.tolist(), strict=True)
-            ]
-        )
-        shares = parts / np.tile(sizes, 2)
-        return pixels, [cropped(one, part) for one, part in zip(found, shares, strict=True)]
+        pairs = zip(column_rows(data.column(PICTURE), rows), draws(4), strict=True)
+        made = [self._part(self._stored(row), numbers) for row, numbers in pairs]
+        kept = [cropped(one, part) for one, (_, part) in zip(found, made, strict=True)]
+        return np.stack([pixels for pixels, _ in made]), kept
 
     def _stored(self, row: npt.NDArray[np.uint8]) -> bytes | npt.NDArray[np.uint8]:
         """A prepared picture as `decode` takes it."""
@@ -168,6 +217,22 @@ class BoxBatches(PictureBatches):
             "boxes": boxes,
             "example": torch.from_numpy(np.array(rows, dtype=np.int64)),
         }
+
+
+def carried(
+    edges: tuple[float, ...], size: tuple[float, float], turn: int
+) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of a box, in pixels, once its picture is turned.
+
+    Args:
+        edges: in the picture as its file has it.
+        size: of that, width and height.
+        turn: 5 to 8; see `regard.data.pictures.turned`.
+    """
+    (left, top, right, bottom), (width, height) = edges, size
+    x = (height - bottom, height - top) if turn in (6, 7) else (top, bottom)
+    y = (width - right, width - left) if turn in (7, 8) else (left, right)
+    return x[0], y[0], x[1], y[1]
 
 
 def mirrored(found: Found, edge: int) -> Found:

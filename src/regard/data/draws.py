@@ -49,10 +49,6 @@ class Draws:
         """Whole numbers [B] in [0, limit)."""
         return (self.one() * limit).astype(np.int64)
 
-    def between(self, low: float, high: float) -> Floats:
-        """[B] in [low, high)."""
-        return low + (high - low) * self.one()
-
 
 _STEP = np.uint64(0x9E3779B97F4A7C15)
 _BITS: tuple[Callable[[Words], Words], ...] = (

@@ -77,20 +77,20 @@ class PictureBatches:
         if self.form.small:
             sizes = np.broadcast_to([self.form.height, self.form.width], (len(rows), 2))
             return stretched(
-                pixels_of(data, rows, self.form), self.augmentation.parts(draws, sizes)
+                pixels_of(data, rows, self.form), self.augmentation.parts(draws(4), sizes)
             )
-        pictures = [
-            decode(row.tobytes(), self.form.channels, known=True)
-            for row in column_rows(data.column(PICTURE), rows)
-        ]
-        sizes = np.array([picture.size[::-1] for picture in pictures])
-        parts = self.augmentation.parts(draws, sizes).tolist()
-        return np.stack(
-            [
-                self.form.pixels(picture, (x, y, x + w, y + h))
-                for picture, (y, x, h, w) in zip(pictures, parts, strict=True)
-            ]
-        )
+        pairs = zip(column_rows(data.column(PICTURE), rows), draws(4), strict=True)
+        return np.stack([self._part(row.tobytes(), numbers)[0] for row, numbers in pairs])
+
+    def _part(
+        self, held: bytes | Pixels, numbers: npt.NDArray[np.float64]
+    ) -> tuple[Pixels, npt.NDArray[np.float64]]:
+        """A random part of a picture [C, H, W], and where it lies (y, x, h, w), in shares."""
+        picture = decode(held, self.form.channels, known=True)
+        size = np.array(picture.size[::-1])
+        (part,) = self.augmentation.parts(numbers[None], size[None])
+        y, x, height, width = part.tolist()
+        return self.form.pixels(picture, (x, y, x + width, y + height)), part / np.tile(size, 2)
 
     def _batch(
         self, data: PreparedData, rows: Ints, numbers: npt.NDArray[np.float32]

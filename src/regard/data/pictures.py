@@ -25,12 +25,13 @@ batch.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,6 +51,9 @@ SMALL = 1 << 14
 BROKEN = "broken"
 Fit = Literal["stretch", "crop"]
 Box = tuple[float, float, float, float]
+
+_ORIENTATION = 0x0112
+"""EXIF's tag."""
 
 _DAMAGE = (
     OSError,
@@ -125,14 +129,38 @@ def decode(held: bytes | Pixels, channels: int, *, known: bool = False) -> Image
     Raises:
         DataError: broken, cut off, or huge.
     """
-    images = pillow()
     if known:
         return _decode(held, channels)
+    with _damage():
+        return _decode(held, channels)
+
+
+def turned(file: bytes) -> tuple[tuple[int, int], int]:
+    """Width and height that `decode` gives a file; and how EXIF turns it where sides change places.
+
+    Returns:
+        The size, and 5 (left and right are what was top and bottom), 6 (turned right by 90°), 7
+        (5, turned by 180°), 8 (turned left by 90°), or 1.
+
+    Raises:
+        DataError: it is no picture; one that is cut off may not be noticed.
+    """
+    with _damage():
+        picture = pillow().open(io.BytesIO(file))
+        turn = picture.getexif().get(_ORIENTATION, 1)
+    if turn not in (5, 6, 7, 8):
+        return picture.size, 1
+    return decode(file, 1).size, turn  # some formats tell the size as it is turned
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    images = pillow()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata
         warnings.simplefilter("error", images.DecompressionBombWarning)
         try:
-            return _decode(held, channels)
+            yield
         except (images.DecompressionBombWarning, images.DecompressionBombError):
             limit = images.MAX_IMAGE_PIXELS or 0
             raise DataError(f"the picture has more than {limit:,} pixels") from None

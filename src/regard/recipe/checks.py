@@ -134,6 +134,19 @@ def check_task(recipe: Recipe) -> None:
             where=recipe.place(unread[0]),
             hint=f"did you mean {near}?" if near and "." in unread[0] else None,
         )
+    needed, found = (_head(one) for one in (task.stand_in, recipe.model))
+    if needed and found not in (None, needed) and registry.plugin("heads", str(found)) is None:
+        raise RecipeError(
+            f"is {found!r}, and the task {recipe.task!r} needs {needed!r}",
+            where=recipe.place("model.head"),
+            hint="leave it out: the task says it",
+        )
+
+
+def _head(model: Mapping[str, Any]) -> Any:
+    """The kind of a model's head, where its settings say one."""
+    head = model.get("head")
+    return head.get("kind") if isinstance(head, Mapping) else head
 
 
 def _check_mixture(recipe: Recipe, task: Any) -> None:

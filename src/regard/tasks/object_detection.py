@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from regard.data.boxes import BoxBatches, Boxes
+from regard.data import PreparedData
+from regard.data.boxes import BoxBatches, Boxes, Carried
 from regard.data.readers.boxes import KEYS, boxes_of, open_boxes
 from regard.data.readers.pictures import PictureSource
 from regard.errors import RecipeError
@@ -50,6 +51,14 @@ class ObjectDetection(LabeledPictures):
     def source(self, data: Mapping[str, Any]) -> PictureSource:
         """The pictures that data in the recipe's words describe, with their boxes."""
         return open_boxes(data)
+
+    def prepared(self, source: PictureSource) -> PreparedData:
+        """A source's pictures, with boxes as they lie in them."""
+        return super().prepared(Carried(source))
+
+    def examples(self, source: PictureSource, count: int | None = None) -> Examples:
+        """The same as a reader has them."""
+        return super().examples(Carried(source), count)
 
     def collate(self) -> BoxBatches:
         """Pictures with their boxes.
@@ -92,13 +101,13 @@ class ObjectDetection(LabeledPictures):
         """What each detection token answers, the likeliest first; and each picture's size."""
         device, made = next(model.parameters()).device, list[tuple[list[Box], tuple[int, int]]]()
         for start in range(0, len(pictures), self.at_once):
-            few = [self.decoded(one) for one in pictures[start : start + self.at_once]]
+            held = [self.sized(one) for one in pictures[start : start + self.at_once]]
             with evaluating(model), torch.inference_mode():
-                logits, boxes = model(self.normalized(few).to(device))
+                logits, boxes = model(self.normalized([pixels for pixels, _ in held]).to(device))
             edges = corners(boxes.float().cpu())
             made += [
-                (boxes_from(row, edge, self.labels, picture.size), picture.size)
-                for row, edge, picture in zip(logits.float().cpu(), edges, few, strict=True)
+                (boxes_from(row, edge, self.labels, size), size)
+                for row, edge, (_, size) in zip(logits.float().cpu(), edges, held, strict=True)
             ]
         return made
 

@@ -248,7 +248,12 @@ class PictureTask(Task):
 
     def pixels(self, picture: Picture) -> npt.NDArray[np.uint8]:
         """A picture as the model sees it, [C, H, W]; see `decoded`."""
-        return self.form.pixels(self.decoded(picture))
+        return self.sized(picture)[0]
+
+    def sized(self, picture: Picture) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+        """The same, and the width and height that it came with."""
+        held = self.decoded(picture)
+        return self.form.pixels(held), held.size
 
     def decoded(self, picture: Picture) -> Image:
         """A picture whole, grey or of three colors as the model reads it.
@@ -270,12 +275,11 @@ class PictureTask(Task):
 
     def numbers(self, pictures: Sequence[Picture]) -> Tensor:
         """Pictures as the model gets them, [B, C, H, W]."""
-        return self.normalized([self.decoded(one) for one in pictures])
+        return self.normalized([self.pixels(one) for one in pictures])
 
-    def normalized(self, pictures: Sequence[Image]) -> Tensor:
-        """The same of decoded ones."""
-        pixels = np.stack([self.form.pixels(one) for one in pictures])
-        return torch.from_numpy(self.augmentation.normalized(pixels))
+    def normalized(self, pixels: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
+        """The same of their `pixels`."""
+        return torch.from_numpy(self.augmentation.normalized(np.stack(pixels)))
 
     def batched(self, pictures: Sequence[Picture]) -> Iterator[Tensor]:
         """Many of them, some at a time."""

@@ -80,7 +80,7 @@ def test_flips_are_flips() -> None:
 @pytest.mark.parametrize("share", [(0.1, 1.0), (0.5, 1.0), (0.02, 0.33)])
 def test_random_parts_lie_inside_and_have_their_share(size, share) -> None:
     height, width = size
-    y, x, h, w = random_parts(draws(np.arange(500)), np.tile(size, (500, 1)), *share).T
+    y, x, h, w = random_parts(draws(np.arange(500))(4), np.tile(size, (500, 1)), *share).T
     assert (y >= 0).all()
     assert (x >= 0).all()
     assert (y + h <= height + 1e-9).all()

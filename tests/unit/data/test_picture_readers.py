@@ -163,6 +163,17 @@ def test_damaged_archives_are_named(tmp_path: Path) -> None:
         assert error.value.where == str(tmp_path / name)
 
 
+@pytest.mark.parametrize("ending", [".tar", ".tar.gz"])
+def test_a_tar_is_not_searched_for_each_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    source = open_pictures({"file": str(packed(tmp_path, ending))})
+    names = [name for name, _ in source.named()]
+    for name in ("getmember", "getmembers"):
+        monkeypatch.delattr(tarfile.TarFile, name)
+    assert [source.read(name) for name in names] == [name.encode() for name in NAMES]
+
+
 def test_what_is_no_data(tmp_path: Path) -> None:
     pets = files(tmp_path)
     (tmp_path / "flat").mkdir()

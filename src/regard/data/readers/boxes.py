@@ -12,20 +12,22 @@ box over the edge      cut off there
 picture without boxes  kept: there is nothing to see
 annotation without a   ``DataError`` with the annotation's file
 picture, a size, or
-four numbers
+four numbers; not one
+for one picture
 =====================  ============================================================================
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
 from regard.data.readers.lines import check_file
-from regard.data.readers.pictures import ENDINGS, Files, Folder, PictureSource, Pixels, files_of
+from regard.data.readers.pictures import ENDINGS, Files, Folder, PictureSource, files_of
 from regard.data.readers.source import check_keys
 from regard.errors import DataError, RecipeError
 
@@ -33,6 +35,9 @@ KEYS = ("part", "pictures")
 """Of a split's data, beside its file: VOC's list of pictures; the folder of COCO's."""
 
 NO_AREA = "boxes without area"
+_BESIDE = ("JPEGImages", "images")
+"""Folders of pictures, beside that of the annotations."""
+
 _SETS = "ImageSets/Main"
 _FORMS = (
     "give a folder, .zip or .tar in Pascal VOC's form (Annotations/*.xml beside JPEGImages), or "
@@ -49,7 +54,7 @@ class BoxSource(PictureSource):
         super().__init__(path)
         self._files = files
 
-    def read(self, name: str) -> bytes | Pixels:
+    def read(self, name: str) -> bytes:
         """The file's bytes."""
         return self._files.read(name)
 
@@ -73,8 +78,11 @@ class BoxSource(PictureSource):
 class Voc(BoxSource):
     """Pascal VOC: ``Annotations/*.xml`` beside ``JPEGImages`` (Everingham et al., 2010).
 
+    An annotation's picture has its stem, and stands in its folder or in ``JPEGImages`` or
+    ``images`` beside that.
+
     Args:
-        path: the folder or archive that holds both, at any depth.
+        path: the folder or archive that holds both, at any depth, also more than once.
         part: the list in ``ImageSets/Main`` that names the pictures; none: all with annotations.
     """
 
@@ -87,50 +95,72 @@ class Voc(BoxSource):
         super().__init__(path, files)
         self.identity = {"format": type(self).__name__, "part": part}
         self._part = part
+        self._notes: dict[str, str] = {}  # where a picture's annotation stands
 
     def named(self) -> Iterator[tuple[str, str]]:
         """In the order of the list, or of their annotations."""
-        notes, pictures, lists = dict[str, str](), dict[str, str](), dict[str, str]()
+        notes, lists = dict[PurePosixPath, str](), dict[PurePosixPath, str]()
+        pictures = defaultdict[PurePosixPath, list[str]](list)  # by path without ending
         for name in self._files.names():
             path = PurePosixPath(name)
             if path.suffix.lower() == ".xml":
-                notes.setdefault(path.stem, name)
+                notes[path] = name
             elif path.suffix.lower() in ENDINGS:
-                pictures.setdefault(path.stem, name)
+                pictures[path.with_suffix("")].append(name)
             elif path.suffix == ".txt" and path.parent.as_posix().endswith(_SETS):
-                lists.setdefault(path.stem, name)
+                lists[path] = name
         if not notes:
             raise DataError(
                 "there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS
             )
-        for stem in notes if self._part is None else self._listed(self._part, lists):
-            if stem not in notes:
-                where = self.origin(lists[self._part or ""])
-                raise DataError(f"there is no annotation {stem}.xml", where=where)
-            where = self.origin(notes[stem])
-            if stem not in pictures:
-                raise DataError(f"there is no picture {stem} (.jpg, .png …)", where=where)
-            yield pictures[stem], self._annotation(notes[stem], where)
+        for note in notes if self._part is None else self._listed(self._part, lists, notes):
+            folders = {note.parent, *(note.parent.parent / name for name in _BESIDE)}
+            found = [name for folder in folders for name in pictures.get(folder / note.stem, ())]
+            where = self.origin(notes[note])
+            if len(found) != 1:
+                raise DataError(
+                    f"there are several pictures of it: {', '.join(sorted(found))}"
+                    if found
+                    else f"there is no picture {note.stem} (.jpg, .png …)",
+                    where=where,
+                    hint="it stands in the annotation's folder, or in JPEGImages beside that",
+                )
+            if (other := self._notes.setdefault(found[0], where)) != where:
+                raise DataError(f"its picture has another annotation, {other}", where=where)
+            yield found[0], self._annotation(notes[note], where)
 
-    def _listed(self, part: str, lists: Mapping[str, str]) -> list[str]:
-        if part not in lists:
+    def labeled_at(self, name: str) -> str:
+        """In its annotation."""
+        return self._notes[name]
+
+    def _listed(
+        self, part: str, lists: Mapping[PurePosixPath, str], notes: Iterable[PurePosixPath]
+    ) -> Iterator[PurePosixPath]:
+        """Annotations that the lists of a part name, each beneath the folder of its list."""
+        if part not in (known := {path.stem for path in lists}):
             raise RecipeError(
                 f"there is no part {part!r} in {_SETS}",
                 where=str(self.path),
-                hint=f"known: {', '.join(sorted(lists)) or 'none: leave part out'}",
+                hint=f"known: {', '.join(sorted(known)) or 'none: leave part out'}",
             )
-        raw = self._files.read(lists[part])
-        assert isinstance(raw, bytes)
-        lines = raw.decode("utf-8", "replace").splitlines()
-        return list(dict.fromkeys(line.split()[0] for line in lines if line.strip()))
+        named = defaultdict[str, list[PurePosixPath]](list)
+        for note in notes:
+            named[note.stem].append(note)
+        for path in (one for one in lists if one.stem == part):
+            raw = self._files.read(lists[path])
+            lines = raw.decode("utf-8", "replace").splitlines()
+            for stem in dict.fromkeys(line.split()[0] for line in lines if line.strip()):
+                found = [note for note in named.get(stem, ()) if path.parents[2] in note.parents]
+                if len(found) != 1:
+                    there = f"are {len(found)} annotations" if found else "is no annotation"
+                    where = self.origin(lists[path])
+                    raise DataError(f"there {there} {stem}.xml", where=where)
+                yield found[0]
 
     def _annotation(self, name: str, where: str) -> str:
         raw = self._files.read(name)
-        assert isinstance(raw, bytes)
-        if b"<!" in raw:  # entities could grow without end
-            raise DataError("declarations are not read", where=where)
         try:
-            root = ElementTree.fromstring(raw)
+            root = ElementTree.fromstring(raw, ElementTree.XMLParser(target=_Builder()))
             size = float(root.findtext("size/width", "")), float(root.findtext("size/height", ""))
             boxes = [_voc_box(one) for one in root.iter("object")]
         except (ElementTree.ParseError, ValueError) as error:
@@ -138,6 +168,12 @@ class Voc(BoxSource):
         if min(size) <= 0:
             raise DataError("the annotation says no size of the picture", where=where)
         return self._line(size, boxes)
+
+
+class _Builder(ElementTree.TreeBuilder):
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refused: its entities could grow without end."""
+        raise ValueError("declarations are not read")
 
 
 def _voc_box(found: ElementTree.Element) -> Box:
@@ -158,7 +194,8 @@ class Coco(BoxSource):
     def __init__(self, path: Path, pictures: str | None) -> None:
         folder = path.parent / (pictures or "")
         super().__init__(path, Folder(folder))
-        self.identity = {"format": type(self).__name__, "pictures": str(folder)}
+        held = {check_file(folder / name, str(path)) for name, _ in self.named()}
+        self.files = (path, *sorted(held))
 
     def named(self) -> Iterator[tuple[str, str]]:
         """In the order of the file."""
@@ -182,6 +219,10 @@ class Coco(BoxSource):
             ) from error
         for name, size, number in rows:
             yield name, self._line(size, boxes[number])
+
+    def labeled_at(self, name: str) -> str:
+        """In the file."""
+        return f"{self.path}: {name}"
 
 
 def open_boxes(data: Mapping[str, Any]) -> BoxSource:

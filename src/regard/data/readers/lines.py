@@ -65,19 +65,24 @@ def display_name(path: str | Path) -> str:
     return "<stdin>" if str(path) == STDIN else str(path)
 
 
-def check_file(path: str | Path) -> Path:
+def check_file(path: str | Path, origin: str = "") -> Path:
     """The path, once it is known to be a file.
+
+    Args:
+        path: of the file.
+        origin: where it is named, if another file does that.
 
     Raises:
         DataError: nothing is there (the nearest name in that directory is suggested), or it is
             a directory.
     """
     path = Path(path)
+    where = f"{origin}: {path}" if origin else str(path)
     if path.is_dir():
-        raise DataError("this is a directory, not a file", where=str(path))
+        raise DataError("this is a directory, not a file", where=where)
     if path.exists():
         return path
-    raise DataError("there is no such file", where=str(path), hint=_nearest(path))
+    raise DataError("there is no such file", where=where, hint=_nearest(path))
 
 
 def _nearest(path: Path) -> str:

@@ -31,7 +31,7 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -121,8 +121,6 @@ class PictureSource(ABC):
         """Those that are pictures, each with the folder that holds it."""
         for name in names:
             path = PurePosixPath(name)
-            if _hidden(path):
-                continue
             if path.suffix.lower() not in ENDINGS:
                 self.left_out[NO_PICTURE] += 1
             elif not path.parent.name:
@@ -139,9 +137,17 @@ class PictureSource(ABC):
 class Files(PictureSource):
     """Many files, those of each class in a folder of its name."""
 
-    @abstractmethod
     def names(self) -> Iterator[str]:
-        """Of all files."""
+        """Of all files that are not hidden."""
+        return (name for name in self._members() if not _hidden(PurePosixPath(name)))
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The file's bytes."""
+
+    @abstractmethod
+    def _members(self) -> Iterable[str]:
+        """Names of all files."""
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Of the pictures, with the folders that hold them."""
@@ -162,10 +168,6 @@ class Folder(Files):
         if self._empty:  # which the files' bytes do not tell
             self.identity = {**self.identity, "empty": self._empty}
 
-    def names(self) -> Iterator[str]:
-        """By name."""
-        return iter(self._names)
-
     def named(self) -> Iterator[tuple[str, str]]:
         """Of the pictures, with the folders that hold them; counts folders that hold none."""
         self.left_out.update(f"folder without a picture: {name}" for name in self._empty)
@@ -179,6 +181,9 @@ class Folder(Files):
         """Its path."""
         return str(self.path / name)
 
+    def _members(self) -> Iterable[str]:
+        return self._names  # in their order
+
 
 class Zip(Files):
     """A zip archive of such folders."""
@@ -187,16 +192,15 @@ class Zip(Files):
         super().__init__(path)
         self._archive: zipfile.ZipFile | None = None
 
-    def names(self) -> Iterator[str]:
-        """As they stand in the archive."""
-        return (one.filename for one in self._opened().infolist() if not one.is_dir())
-
     def read(self, name: str) -> bytes:
         """The member's bytes."""
         archive = self._opened()
         with _damage(self.origin(name)):
             _check_size(archive.getinfo(name).file_size, self.origin(name))
             return archive.read(name)
+
+    def _members(self) -> Iterable[str]:
+        return (one.filename for one in self._opened().infolist() if not one.is_dir())
 
     def _opened(self) -> zipfile.ZipFile:
         if self._archive is None:
@@ -211,28 +215,26 @@ class Tar(Files):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._archive: tarfile.TarFile | None = None
-
-    def names(self) -> Iterator[str]:
-        """As they stand in the archive."""
-        archive = self._opened()
-        with _damage(str(self.path)):
-            members = archive.getmembers()
-        return (one.name.removeprefix("./") for one in members if one.isfile())
+        self._held: dict[str, tarfile.TarInfo] = {}
 
     def read(self, name: str) -> bytes:
         """The member's bytes."""
-        archive = self._opened()
+        member = self._members()[name]
         with _damage(self.origin(name)):
-            try:
-                member = archive.getmember(name)
-            except KeyError:
-                member = archive.getmember(f"./{name}")
             _check_size(member.size, self.origin(name))
-            file = archive.extractfile(member)
+            file = self._opened().extractfile(member)
             held = b"" if file is None else file.read()
             if len(held) != member.size:
                 raise EOFError("the archive ends before this member does")
             return held
+
+    def _members(self) -> Mapping[str, tarfile.TarInfo]:
+        if not self._held:
+            archive = self._opened()
+            with _damage(str(self.path)):
+                found = [one for one in archive.getmembers() if one.isfile()]
+            self._held = {one.name.removeprefix("./"): one for one in found}
+        return self._held
 
     def _opened(self) -> tarfile.TarFile:
         if self._archive is None:
@@ -299,7 +301,7 @@ class PictureTable(PictureSource):
         """As the table has them."""
         for one in self._table:
             if any(field.strip() for field in one.fields):
-                self._place(one.fields[0], one.origin)
+                check_file(self._place(one.fields[0]), one.origin)
                 yield one.fields[0], one.fields[1]
 
     def read(self, name: str) -> bytes:
@@ -308,14 +310,10 @@ class PictureTable(PictureSource):
 
     def origin(self, name: str) -> str:
         """Its path."""
-        return str(self.path.parent / name.strip())
+        return str(self._place(name))
 
-    def _place(self, name: str, origin: str = "") -> Path:
-        try:
-            return check_file(self.path.parent / name.strip())
-        except DataError as error:
-            where = f"{origin}: {error.where}" if origin else error.where
-            raise DataError(error.what, where=where, hint=error.hint) from None
+    def _place(self, name: str) -> Path:
+        return self.path.parent / name.strip()
 
 
 def open_pictures(data: Mapping[str, Any]) -> PictureSource:
