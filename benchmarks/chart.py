@@ -2,7 +2,7 @@
 
     cd benchmarks/results
     python -m benchmarks.chart train-*-bfloat16.json decode-base-*.json generate-int8.json \\
-      encode-int8.json bert-*.json lm-*.json -o docs/images/speed.png
+      encode-int8.json bert-*.json lm-*.json t5-*.json vit-*.json -o docs/images/speed.png
 
 Each file holds rows of one run in which regard was timed beside every peer: window after window,
 so that a ratio compares the same minutes.
@@ -27,6 +27,8 @@ JOBS = {
     "decode": "Decoding",
     "lm": "GPT step",
     "bert": "BERT step",
+    "t5": "T5 step",
+    "vit": "ViT step",
     "generate": "Generation",
     "encode": "States",
 }
@@ -90,7 +92,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         colors = [OURS if name == "regard" else THEIRS for name in names]
         drawn = axis.barh(names, [speeds[name] for name in names], color=colors)
         axis.bar_label(drawn, fmt="{:,.0f}", padding=4, fontsize=8)
-        axis.set_title(f"{title}: tokens/s", loc="left", fontsize=9)
+        unit = "pictures" if held[0].job == "vit" else "tokens"
+        axis.set_title(f"{title}: {unit}/s", loc="left", fontsize=9)
         axis.tick_params(labelsize=8, length=0)
         axis.set_xticks([])
         axis.spines[["top", "right", "bottom"]].set_visible(False)
