@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -40,6 +41,14 @@ def test_a_transformer_from_parts(example) -> None:
     loss, right = example("parts.py").replace("%", "").split(", ")
     assert float(loss.split()[1]) < 0.1
     assert float(right.split()[1]) > 95
+
+
+def test_clips_are_told_apart_by_their_time(example) -> None:
+    pytest.importorskip("PIL")
+    said = example("clips.py")
+    shares = [int(one) for one in re.findall(r"(\d+)%", said)]
+    assert len(shares) == 2
+    assert min(shares) > 90, said
 
 
 def test_a_kind_from_outside(example) -> None:
