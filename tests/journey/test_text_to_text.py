@@ -134,6 +134,7 @@ class TestMixture:
         same = call("translate", mixed, text, "--prefix", FIRST)
         assert same.stdout == made[0] + "\n"
         assert p.summarize([text, text], prefix=[FIRST, FIRST]) == [made[0]] * 2
+        assert p.translate(["", text, " "], prefix=FIRST) == ["", made[0], ""]
 
     def test_a_prefix_says_the_task_or_is_missed(self, mixed, call):
         pair = ["--source", mixed.parent / "valid.text", "--target", mixed.parent / "valid.first"]

@@ -38,7 +38,9 @@ def import_hf(
     ],
     output: NewRun,
 ) -> None:
-    """Import a model as Hugging Face keeps it: GPT-2, Llama, BERT, RoBERTa, DistilBERT, Marian.
+    """Import a model as Hugging Face keeps it.
+
+    GPT-2, Llama, BERT, RoBERTa, DistilBERT, Marian, T5, ViT, YOLOS.
 
     regard import hf gpt2/ -o runs/gpt2
     """

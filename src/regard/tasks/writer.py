@@ -62,7 +62,8 @@ class Writer(Translator):
         before = [given] * len(texts) if isinstance(given, str) else list(given)
         if len(before) != len(texts):
             raise InputError(f"{len(before)} prefixes were given for {len(texts)} texts")
-        whole = [first + text for first, text in zip(before, texts, strict=True)]
+        pairs = zip(before, texts, strict=True)
+        whole = [first + text if text.strip() else "" for first, text in pairs]
         return super().ranked(whole, batch_tokens=batch_tokens, origins=origins, **options)
 
     def generate(

@@ -224,17 +224,24 @@ def test_coco_names_a_missing_picture(tmp_path):
         coco(tmp_path, images=images)
 
 
+ANNOTATION = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}
+
+
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "said"),
     [
-        {"categories": []},
-        {"images": []},
-        {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}]},
-        {"annotations": 5},
+        ({"categories": []}, r"annotations\[0\], there is no 3"),
+        ({"images": []}, r"annotations\[0\], there is no 7"),
+        (
+            {"annotations": [ANNOTATION, {**ANNOTATION, "bbox": [1, 2, 3]}]},
+            r"annotations\[1\], not enough",
+        ),
+        ({"annotations": [ANNOTATION, {"image_id": 7}]}, r"annotations\[1\], there is no 'bbox'"),
+        ({"annotations": 5}, "the whole"),
     ],
 )
-def test_a_damaged_coco_file_is_named(tmp_path, changes):
-    with pytest.raises(DataError, match=r"some\.json: this is no COCO file"):
+def test_a_damaged_coco_file_is_named(tmp_path, changes, said):
+    with pytest.raises(DataError, match=r"some\.json: this is no COCO file of boxes: of " + said):
         list(coco(tmp_path, **changes).named())
 
 

@@ -199,23 +199,26 @@ class Coco(BoxSource):
 
     def named(self) -> Iterator[tuple[str, str]]:
         """In the order of the file."""
+        place = "the whole"
         try:
             held = json.loads(self.path.read_text(encoding="utf-8"))
             categories = {one["id"]: str(one["name"]) for one in held["categories"]}
             boxes: dict[Any, list[Box]] = {one["id"]: [] for one in held["images"]}
-            for one in held["annotations"]:
+            for number, one in enumerate(held["annotations"]):
+                place = f"annotations[{number}]"
                 left, top, width, height = map(float, one["bbox"])
                 name, crowd = categories[one["category_id"]], int(one.get("iscrowd", 0))
                 edges = left, top, left + width, top + height
                 boxes[one["image_id"]].append((*edges, name, crowd))
+            place = "images"
             rows = [
                 (str(one["file_name"]), (float(one["width"]), float(one["height"])), one["id"])
                 for one in held["images"]
             ]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            what = f"{type(error).__name__}: {error}"
+            what = f"there is no {error}" if isinstance(error, KeyError) else error
             raise DataError(
-                f"this is no COCO file of boxes ({what})", where=str(self.path)
+                f"this is no COCO file of boxes: of {place}, {what}", where=str(self.path)
             ) from error
         for name, size, number in rows:
             yield name, self._line(size, boxes[number])
