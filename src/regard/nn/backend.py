@@ -119,15 +119,20 @@ def _onednn_pays(states: Tensor, weight: Tensor) -> bool:
     if states.dtype != weight.dtype or torch.is_autocast_enabled("cpu") or not _has_onednn():
         return False
     if weight.dtype == torch.bfloat16:
-        return weight.numel() >= LARGE and has_bfloat16()
+        return weight.numel() >= LARGE and fast_bfloat16()
     return weight.dtype == torch.float32 and vendor() == "AuthenticAMD"
 
 
 @cache
-def has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself (AMX or AVX-512 BF16)."""
+def fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than float32: AMX, or AMD's AVX-512 BF16.
+
+    Where Intel's has AVX-512 BF16 without AMX, as some virtual machines do, its products take as
+    long as float32's or twice as long (docs/LOG.md).
+    """
     able = torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_onednn()
-    return able and "avx512_bf16" in processor().get("flags", "").split()
+    flags = processor().get("flags", "").split()
+    return able and ("amx_bf16" in flags or (vendor() == "AuthenticAMD" and "avx512_bf16" in flags))
 
 
 @cache

@@ -63,7 +63,7 @@ def choose_precision(name: PrecisionName, device: torch.device) -> PrecisionName
         return name
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if backend.has_bfloat16() else "float32"
+    return "bfloat16" if backend.fast_bfloat16() else "float32"
 
 
 def usual_threads() -> int:

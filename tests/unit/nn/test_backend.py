@@ -73,7 +73,7 @@ def test_only_the_gradients_that_are_wanted(monkeypatch):
 )
 def test_where_onednn_is_called(monkeypatch, vendor, dtype, size, native, pays):
     monkeypatch.setattr(backend, "vendor", lambda: vendor)
-    monkeypatch.setattr(backend, "has_bfloat16", lambda: native)
+    monkeypatch.setattr(backend, "fast_bfloat16", lambda: native)
     monkeypatch.setattr(backend, "_has_onednn", lambda: True)
     states, weight = torch.zeros(2, 1024, dtype=dtype), torch.zeros(size, 1024, dtype=dtype)
     assert backend._onednn_pays(states, weight) == pays
@@ -87,13 +87,31 @@ def test_where_onednn_is_called(monkeypatch, vendor, dtype, size, native, pays):
 
 
 def test_the_processor_where_the_system_does_not_say(monkeypatch):
-    for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
+    for asked in (backend.processor, backend.vendor, backend.fast_bfloat16):
         asked.cache_clear()
     monkeypatch.setattr(processor_module, "Path", lambda name: Path("/nowhere"))
     assert backend.vendor() == ""
-    assert backend.has_bfloat16() is False
-    for asked in (backend.processor, backend.vendor, backend.has_bfloat16):
+    assert backend.fast_bfloat16() is False
+    for asked in (backend.processor, backend.vendor, backend.fast_bfloat16):
         asked.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "fast"),
+    [
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16 amx_tile", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f", False),
+    ],
+)
+def test_where_bfloat16_is_faster_than_float32(monkeypatch, vendor, flags, fast):
+    monkeypatch.setattr(backend, "processor", lambda: {"vendor_id": vendor, "flags": flags})
+    monkeypatch.setattr(backend, "_has_onednn", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    for asked in (backend.vendor, backend.fast_bfloat16):
+        monkeypatch.setattr(backend, asked.__name__, asked.__wrapped__)
+    assert backend.fast_bfloat16() is fast
 
 
 def test_the_processor(monkeypatch, tmp_path):

@@ -109,7 +109,7 @@ def test_frozen_weights_keep_their_float32_values() -> None:
 def test_auto_chooses_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     for able, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr("regard.nn.backend.has_bfloat16", lambda able=able: able)
+        monkeypatch.setattr("regard.nn.backend.fast_bfloat16", lambda able=able: able)
         assert choose_precision("auto", cpu) == expected
     assert choose_precision("float16", cpu) == "float16"
 
