@@ -23,7 +23,7 @@ from regard.recipe import (
     sections,
 )
 from regard.recipe import text as toml
-from regard.recipe.checks import check_task
+from regard.recipe.checks import check_task, objective_options
 from regard.recipe.faults import all_keys
 from regard.training import (
     CheckpointSettings,
@@ -592,6 +592,16 @@ class TestSchema:
             if key not in ("model",):
                 assert f"| `{key}` |" in table
         assert "| `model.encoder.layer.attention.num_heads` |" in table
+
+
+    def test_it_has_the_keys_of_every_objective_and_of_every_tasks_data(self):
+        held = json_schema()["$defs"]
+        for kind in registry.names("objectives"):
+            for name in objective_options(registry.kind("objectives", kind)):
+                assert held["Objective"]["properties"][name]["description"]
+        for task in registry.names("tasks"):
+            for name in registry.kind("tasks", task).data_keys:
+                assert held["Split"]["properties"][name]["description"].startswith(task)
 
 
 def test_line_of_finds_tables_and_dotted_keys():

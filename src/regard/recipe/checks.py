@@ -28,7 +28,7 @@ def check_objective(recipe: Recipe) -> None:
             where=recipe.place("objective.kind"),
             hint=f'write objective.kind = "{fits[0]}"' if fits else None,
         )
-    known = list(_parameters(kind))
+    known = list(objective_options(kind))
     smoothing = [] if settings.label_smoothing is None else ["label_smoothing"]
     for key in [*settings.own, *smoothing]:
         if key not in known:
@@ -39,7 +39,7 @@ def check_objective(recipe: Recipe) -> None:
                 hint=f"did you mean objective.{near}?" if near else f"known: {', '.join(known)}",
             )
     for key, value in settings.own.items():
-        default = _parameters(kind)[key].default
+        default = objective_options(kind)[key].default
         if default is not None and not _is_like(value, default):
             raise RecipeError(
                 f"{value!r} is not of the kind of {default!r}",
@@ -59,11 +59,12 @@ def _is_like(value: Any, default: Any) -> bool:
 def objective_settings(recipe: Recipe) -> dict[str, Any]:
     """Every setting of the objective, as the recipe has it or as it is by itself."""
     given = recipe.objective.model_dump(exclude_none=True)
-    parameters = _parameters(registry.kind("objectives", recipe.objective.kind))
+    parameters = objective_options(registry.kind("objectives", recipe.objective.kind))
     return {name: given.get(name, one.default) for name, one in parameters.items()}
 
 
-def _parameters(kind: Any) -> Mapping[str, inspect.Parameter]:
+def objective_options(kind: Any) -> Mapping[str, inspect.Parameter]:
+    """The keys of an objective: its parameters that have a default."""
     found = inspect.signature(kind).parameters
     return {name: one for name, one in found.items() if one.default is not one.empty}
 

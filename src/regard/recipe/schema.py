@@ -14,7 +14,8 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 
 from regard import registry
-from regard.recipe.sections import RecipeModel
+from regard.recipe.checks import objective_options
+from regard.recipe.sections import Objective, RecipeModel
 from regard.recipe.transfer import AdapterSpec
 from regard.spec import STACK_WIDE, KindSpec, plain
 
@@ -34,9 +35,36 @@ def json_schema() -> Schema:
     families = [_family(name) for name in registry.names("families")]
     model = dict(families[0]) if len(families) == 1 else {"anyOf": families}
     properties["model"] = {**model, "description": properties["model"]["description"]}
+    schema["$defs"]["Objective"]["properties"].update(_objectives())
+    schema["$defs"]["Split"]["properties"].update(_splits())
     # A recipe may leave out what its defaults or the command line say.
     schema["required"] = ["task"]
     return schema
+
+
+def _objectives() -> Schema:
+    """The keys that only some objectives have."""
+    keys: Schema = {}
+    for kind in registry.names("objectives"):
+        objective = registry.kind("objectives", kind)
+        said = _attributes(objective, "Args")
+        for name, parameter in objective_options(objective).items():
+            if name not in Objective.model_fields:
+                plain_type = _value(type(parameter.default))
+                held = keys.setdefault(name, {**plain_type, "default": parameter.default})
+                others = [held["description"]] if "description" in held else []
+                held["description"] = " ".join([*others, f"{kind}: {said[name]}"])
+    return keys
+
+
+def _splits() -> Schema:
+    """The keys of a split that only some tasks read."""
+    tasks = {name: registry.kind("tasks", name) for name in registry.names("tasks")}
+    return {
+        key: {"type": "string", "description": f"{name}: {said}"}
+        for name, task in tasks.items()
+        for key, said in task.data_keys.items()
+    }
 
 
 def _family(name: str) -> Schema:
@@ -111,9 +139,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return None
 
 
-def _attributes(cls: type) -> Mapping[str, str]:
-    """What a class's docstring says under ``Attributes:``, by name."""
-    _, _, section = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+def _attributes(cls: type, heading: str = "Attributes") -> Mapping[str, str]:
+    """What a class's docstring says under a heading, by name."""
+    _, _, section = (inspect.getdoc(cls) or "").partition(f"{heading}:\n")
+    section, _, _ = section.partition("\n\n")
     found: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \S)", "\n" + section.rstrip()):
         names, colon, text = entry.strip().partition(":")

@@ -39,7 +39,7 @@ class ObjectDetection(LabeledPictures):
     verb: ClassVar[str] = "detect"
     batches: ClassVar[str] = "boxes"
     metrics: ClassVar[tuple[str, ...]] = tuple(KINDS)
-    data_keys: ClassVar[tuple[str, ...]] = KEYS
+    data_keys: ClassVar[Mapping[str, str]] = KEYS
     stand_in: ClassVar[Mapping[str, Any]] = {"head": {"kind": "boxes", "num_classes": 1}}
 
     def __init__(self, recipe: Recipe) -> None:

@@ -120,7 +120,7 @@ class Task(Protocol):
         name: the registry's.
         family: the usual one.
         metrics: names of the scores that `evaluate` gives.
-        data_keys: keys of a split that only this task reads.
+        data_keys: keys of a split that only this task reads, and what each says.
         verb: of the command line that uses a trained model.
         batches: of which form, or forms; objectives say by ``reads`` which they take.
         strategy: how outputs are searched, where the recipe does not say it.
@@ -136,7 +136,7 @@ class Task(Protocol):
     metrics: ClassVar[tuple[str, ...]]
     verb: ClassVar[str]
     batches: ClassVar[str | tuple[str, ...]] = "pairs"
-    data_keys: ClassVar[tuple[str, ...]] = ()
+    data_keys: ClassVar[Mapping[str, str]] = {}
     strategy: ClassVar[str] = "beam"
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8}
     uses: ClassVar[tuple[str, ...]] = ()

@@ -31,8 +31,11 @@ from regard.data.readers.pictures import ENDINGS, Files, Folder, PictureSource, 
 from regard.data.readers.source import check_keys
 from regard.errors import DataError, RecipeError
 
-KEYS = ("part", "pictures")
-"""Of a split's data, beside its file: VOC's list of pictures; the folder of COCO's."""
+KEYS = {
+    "part": "Pascal VOC: the list of pictures, of ImageSets/Main, e.g. train; default: all",
+    "pictures": "COCO: the folder or archive of the pictures; default: beside the file",
+}
+"""Of a split's data, beside its file, and what they say."""
 
 NO_AREA = "boxes without area"
 _BESIDE = ("JPEGImages", "images")
