@@ -281,6 +281,29 @@ class TestModel:
         assert "mine.toml:1: model.head" in caught.value.where
         check_task(recipe.override({"model.head": registry.task(task).stand_in["head"]}))
 
+    @pytest.mark.parametrize(
+        ("task", "family", "fits"),
+        [
+            ("translation", "bert", False),
+            ("translation", "t5", True),
+            ("summarization", "transformer", True),
+            ("language-modeling", "bert", False),  # it would see what it is to predict
+            ("classification", "gpt", False),
+            ("image-classification", "bert", False),
+            ("tagging", "vit", False),
+        ],
+    )
+    def test_a_family_of_another_form_is_an_error(self, write, task, family, fits):
+        recipe = Recipe.load(
+            write(f"model.family = '{family}'\ntask = '{task}'\ntraining.max_steps = 1\n")
+        )
+        with contextlib.nullcontext() if fits else pytest.raises(RecipeError) as caught:
+            recipe.check()
+        if not fits:
+            assert "is no model for" in caught.value.what
+            assert "mine.toml:1: model.family" in caught.value.where
+            assert registry.task(task).family in caught.value.hint
+
 
 class TestOverrides:
     def test_values_are_toml_or_text(self, write):
@@ -592,7 +615,6 @@ class TestSchema:
             if key not in ("model",):
                 assert f"| `{key}` |" in table
         assert "| `model.encoder.layer.attention.num_heads` |" in table
-
 
     def test_it_has_the_keys_of_every_objective_and_of_every_tasks_data(self):
         held = json_schema()["$defs"]

@@ -19,7 +19,7 @@ class Span:
     What is not answered has its span at the start token.
     """
 
-    reads = "spans"
+    reads = "answers"
     decomposable = True
     terms = ("loss", "error")
 

@@ -15,6 +15,25 @@ if TYPE_CHECKING:
     from regard.recipe.recipe import Recipe
 
 
+def check_family(recipe: Recipe) -> None:
+    """The model must be of the form of the task's usual one: its shape, and what it reads."""
+    usual = _form(registry.task(recipe.task).under(recipe).family)
+    if _form(recipe.family) != usual:
+        fits = [name for name in registry.names("families") if _form(name) == usual]
+        raise RecipeError(
+            f"{recipe.family} is no model for {recipe.task}",
+            where=recipe.place("model.family"),
+            hint=f"known for it: {', '.join(fits)}",
+        )
+
+
+def _form(family: str) -> tuple[str, list[str]]:
+    """What a family's model is, and the names of what it is called with."""
+    found = registry.family(family)
+    said = inspect.signature(found.model.forward).parameters.values()  # type: ignore[attr-defined]
+    return found.shape, [one.name for one in said if one.default is one.empty]
+
+
 def check_objective(recipe: Recipe) -> None:
     """A key that the objective would not read is an error."""
     settings = recipe.objective

@@ -20,6 +20,7 @@ from regard.errors import RecipeError
 from regard.recipe import text as toml
 from regard.recipe.augmentation import Augmentation
 from regard.recipe.checks import (
+    check_family,
     check_metric,
     check_objective,
     check_task,
@@ -204,6 +205,7 @@ class Recipe(RecipeModel):
         Raises:
             RecipeError: naming the file, line and key of what is wrong.
         """
+        check_family(self)
         self.trial_config()
         _ = self.adapter, self.freeze
         check_objective(self)

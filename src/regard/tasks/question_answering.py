@@ -39,7 +39,7 @@ class QuestionAnswering(EncoderTask):
 
     name: ClassVar[str] = "question-answering"
     verb: ClassVar[str] = "answer"
-    batches: ClassVar[str] = "spans"
+    batches: ClassVar[str] = "answers"
     metrics: ClassVar[tuple[str, ...]] = ("exact_match", "f1")
     uses: ClassVar[tuple[str, ...]] = ("data.stride",)
     stand_in: ClassVar[Mapping[str, Any]] = {"vocab_size": 8, "head": "span"}
