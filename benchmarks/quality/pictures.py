@@ -1,0 +1,90 @@
+"""MNIST, CIFAR-10 and BCCD by their recipes, from random weights; CIFAR-10's curve.
+
+    python -m benchmarks.quality.pictures --data DIR --runs DIR [--sets mnist cifar10 bccd]
+        [--threads 2] [--set training.max_epochs=30 …] [--curve FILE.png]
+
+``--data`` holds ``img_mnist/``, ``img_cifar10_jpeg/`` and ``det_bccd/``. A run that is there is
+gone on with, one that is finished is only scored.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.quality.runs import events, scored
+from benchmarks.report import existing, measured_on, save_picture, table, write_section
+
+IDX = "img_mnist/{}-{}-idx{}-ubyte.gz"
+FILES = {
+    "mnist": {
+        "data.train.source": IDX.format("train", "images", 3),
+        "data.train.target": IDX.format("train", "labels", 1),
+        "data.valid.source": IDX.format("t10k", "images", 3),
+        "data.valid.target": IDX.format("t10k", "labels", 1),
+    },
+    "cifar10": {
+        "data.train.file": "img_cifar10_jpeg/train.zip",
+        "data.valid.file": "img_cifar10_jpeg/test.zip",
+    },
+    "bccd": {"data.train.file": "det_bccd/bccd.zip", "data.valid.file": "det_bccd/bccd.zip"},
+}
+SCORES = {
+    "mnist": ("top1",),
+    "cifar10": ("top1", "top5"),
+    "bccd": ("ap50", "ap"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=existing, required=True)
+    parser.add_argument("--runs", type=Path, default=Path("runs"))
+    parser.add_argument("--sets", nargs="+", choices=FILES, default=list(FILES))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all sets")
+    parser.add_argument("--curve", type=Path, help="a PNG of the errors while cifar10 was trained")
+    options = parser.parse_args()
+    rows = [row(name, options) for name in options.sets]
+    if options.curve:
+        draw(options.runs / "cifar10", options.curve)
+    header = ("recipe", "parameters", "steps", "score", "minutes of steps")
+    threads = f"{options.threads} thread(s) a run"
+    more = f", {' '.join(options.set)}" if options.set else ""
+    said = f"{measured_on()} {threads}, seed 1{more}."
+    write_section("Small pictures from random weights", f"{said}\n\n{table(header, rows)}")
+
+
+def row(name: str, options: argparse.Namespace) -> tuple[str, ...]:
+    """A recipe's score."""
+    settings = [f"{key}={options.data / file}" for key, file in FILES[name].items()]
+    settings += [f"training.threads={options.threads}", *options.set]
+    bccd = {"file": str(options.data / FILES["bccd"]["data.train.file"]), "part": "test"}
+    data = bccd if name == "bccd" else None
+    found = scored(name, settings, options.runs / name, SCORES[name], data)
+    told = ", ".join(f"{score} **{found[score]:.2f}**" for score in SCORES[name])
+    return (
+        f"`{name}`",
+        f"{found['parameters']:,}",
+        f"{found['steps']:,}",
+        told,
+        f"{found['minutes']:.1f}",
+    )
+
+
+def draw(run: Path, path: Path) -> None:
+    """The share of wrong answers over the steps."""
+    import matplotlib.pyplot as plt
+
+    found = [event for event in events(run) if event["event"] == "evaluation"]
+    figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+    axes.plot([one["step"] for one in found], [100 * one["scores"]["error"] for one in found])
+    axes.set_xlabel("step")
+    axes.set_ylabel("wrong, %")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    save_picture(figure, path)
+
+
+if __name__ == "__main__":
+    main()
