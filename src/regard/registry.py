@@ -97,6 +97,7 @@ KINDS: dict[str, dict[str, str]] = {
     "optimizers": {
         "adam": "regard.training.optimizers:adam",
         "adamw": "regard.training.optimizers:adamw",
+        "adafactor": "regard.training.optimizers:adafactor",
     },
     "patterns": {
         "full": "regard.nn.masks:Full",

@@ -112,6 +112,7 @@ class TestWrongKeys:
             ("checkpoint.every_steps = 9\ncheckpoint.every_epochs = 2", "exclude each other"),
             ("checkpoint.average = 9\ncheckpoint.keep = 2", "keep to be at least as large"),
             ("optimizer.weight_decay = 0.1", 'weight_decay is for kind = "adamw"'),
+            ("optimizer = { kind = 'adafactor', eps = 1e-8 }", "eps has no meaning for adafactor"),
             ("schedule.kind = 'noam'\nschedule.peak = 0.1", "peak has no meaning"),
             ("schedule.kind = 'cosine'\nschedule.factor = 2.0", "factor has no meaning"),
             ("[evaluation]\nevery_steps = 9\nevery_epochs = 2", "exclude each other"),

@@ -150,11 +150,19 @@ class Objective(Open):
 class Optimizer(Section):
     """How a gradient becomes a step."""
 
-    kind: str = Field("adam", description="adam or adamw")
-    betas: Pair = Field((0.9, 0.98), description="decay of the two moments (paper, section 5.3)")
-    eps: Annotated[float, Field(gt=0)] = Field(1e-9, description="added to the denominator")
+    kind: str = Field(
+        "adam",
+        description="adam, adamw or adafactor (T5's: steps in proportion to each weight's size; "
+        "rates of about 0.01)",
+    )
+    betas: Pair = Field(
+        (0.9, 0.98), description="adam, adamw: decay of the two moments (paper, section 5.3)"
+    )
+    eps: Annotated[float, Field(gt=0)] = Field(
+        1e-9, description="adam, adamw: added to the denominator"
+    )
     weight_decay: Annotated[float, Field(ge=0)] = Field(
-        0.0, description="adamw: share of a matrix taken off per step, times the rate"
+        0.0, description="adamw, adafactor: share of a matrix taken off per step, times the rate"
     )
 
     @model_validator(mode="after")
@@ -163,6 +171,9 @@ class Optimizer(Section):
             raise ValueError("betas must be at least 0 and below 1")
         if self.kind == "adam" and self.weight_decay:
             raise ValueError('weight_decay is for kind = "adamw"')
+        for key in ("betas", "eps") if self.kind == "adafactor" else ():
+            if getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"{key} has no meaning for adafactor: leave it out")
         return self
 
 

@@ -53,6 +53,15 @@ def adamw(settings: OptimizerSettings, groups: Groups) -> Optimizer:
     return _fused(torch.optim.AdamW, settings, groups)
 
 
+def adafactor(settings: OptimizerSettings, groups: Groups) -> Optimizer:
+    """Adafactor (Shazeer & Stern, 2018), T5's: steps in proportion to each weight's size.
+
+    Of a matrix it keeps means of rows and of columns in place of Adam's two moments. The rate is
+    the paper's ρ, at most 1/√step.
+    """
+    return torch.optim.Adafactor(cast(Any, groups), lr=0.0, foreach=True)
+
+
 def set_rate(optimizer: Optimizer, rate: float) -> None:
     """The learning rate of the next step."""
     for group in optimizer.param_groups:

@@ -13,10 +13,10 @@ class OptimizerSettings:
     """How a gradient becomes a step.
 
     Attributes:
-        kind: ``adam`` or ``adamw``.
-        betas: decay of the two moments (paper, section 5.3).
-        eps: added to the denominator.
-        weight_decay: adamw: share of a matrix taken off per step, times the rate.
+        kind: ``adam``, ``adamw`` or ``adafactor``.
+        betas: adam, adamw: decay of the two moments (paper, section 5.3).
+        eps: adam, adamw: added to the denominator.
+        weight_decay: adamw, adafactor: share of a matrix taken off per step, times the rate.
     """
 
     kind: str = "adam"

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from regard import registry
 from regard.errors import CheckpointError, RecipeError, RegardError
 from regard.training import (
     CheckpointStore,
@@ -330,9 +331,11 @@ def test_gradient_checkpointing_is_asked_of_the_parts() -> None:
         run(torch.nn.Linear(2, 2), gradient_checkpointing=True)
 
 
-def test_going_on_is_as_if_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", registry.names("optimizers"))
+def test_going_on_is_as_if_never_stopped(tmp_path: Path, kind: str) -> None:
     """Every state there is: dropout, float16's scale, a moving average, accumulation."""
     options = {"precision": "float16", "ema": 0.9, "accumulate": 2, "evaluate": loss_of}
+    options["optimizer"] = OptimizerSettings(kind)
     _, whole, whole_events = run(max_steps=20, **options)
     store = CheckpointStore(tmp_path / "checkpoints")
     _, _, first = run(max_steps=9, store=store, **options)

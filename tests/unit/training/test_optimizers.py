@@ -125,3 +125,33 @@ def test_the_update_is_the_papers(kind: str) -> None:
         v = 0.98 * v + 0.02 * gradient.double() ** 2
         expected -= 0.01 * (m / (1 - 0.9**step)) / ((v / (1 - 0.98**step)).sqrt() + 1e-8)
     torch.testing.assert_close(weight.detach().double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_adafactor_is_the_papers() -> None:
+    """Against Shazeer & Stern, algorithm 4, in float64: a matrix by its rows and columns."""
+    torch.manual_seed(0)
+    start = {"matrix": torch.randn(5, 3), "vector": torch.randn(4) * 1e-6}
+    weights = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    model = torch.nn.ParameterDict(weights)
+    optimizer = make_optimizer(OptimizerSettings("adafactor"), model, weights, 1.0)
+    set_rate(optimizer, 0.6)
+    expected = {name: value.double() for name, value in start.items()}
+    means = {"rows": 0.0, "columns": 0.0, "vector": 0.0}
+    for step in range(1, 6):
+        gradients = {name: torch.randn_like(value) for name, value in start.items()}
+        for name, weight in weights.items():
+            weight.grad = gradients[name].clone()
+        optimizer.step()
+        kept = 1 - step**-0.8
+        squares = {name: gradient.double() ** 2 for name, gradient in gradients.items()}
+        matrix = squares["matrix"]
+        new = {"rows": matrix.mean(1), "columns": matrix.mean(0), "vector": squares["vector"]}
+        means = {name: kept * means[name] + (1 - kept) * value for name, value in new.items()}
+        outer = means["rows"][:, None] * means["columns"] / means["rows"].mean()
+        for name, second in (("matrix", outer), ("vector", means["vector"])):
+            update = gradients[name].double() / second.sqrt()
+            update /= max(1.0, update.square().mean().sqrt())
+            size = max(1e-3, expected[name].square().mean().sqrt())
+            expected[name] -= min(0.6, step**-0.5) * size * update
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight.detach().double(), expected[name], rtol=1e-4, atol=1e-7)
