@@ -232,6 +232,37 @@ class TestMixture:
         assert "mixture.2.valid: the data setting lacks the key 'target'" in done.stderr
 
 
+def test_lists_of_a_mixture_are_read_as_those_of_summaries(tmp_path):
+    """The first target is learned, scores take every one; plain pairs beside them are as ever."""
+    from regard.load import open_task
+
+    write(tmp_path)
+    (tmp_path / "train.ndjson").write_text("\n" + (tmp_path / "train.jsonl").read_text())
+    lists = {
+        "train": {"file": str(tmp_path / "train.ndjson")},
+        "valid": {"file": str(tmp_path / "valid.jsonl")},
+    }
+    scored = ["bleu", "chrf", "exact_match", "f1"]
+    tasks = [
+        mixture(tmp_path)[0],
+        {**lists, "prefix": "both: ", "name": "both", "rate": 1.0, "metrics": scored},
+    ]
+    run = train(tmp_path, tmp_path / "run", recipe(mixture=tasks), 2)
+    task, _, _ = open_task(run.path)
+    found = task.read()
+    row = json.loads((tmp_path / "valid.jsonl").read_text().splitlines()[0])
+    assert found.sources[30] == "both: " + " ".join(row["source"])
+    assert (found.references[30], found.references[0]) == (row["target"], row["target"][0])
+    last = [one[-1] if isinstance(one, list) else one for one in found.references]
+    scores = task.score(found, last, samples=31).scores
+    assert all(scores[f"both.{name}"].value == 100 for name in scored if name != "bleu")
+    assert "nrefs:2" in scores["both.bleu"].signature
+    assert task.score(found, last, samples=31).samples[30].target == row["target"][0]
+    alone = task.read({"file": str(tmp_path / "valid.jsonl"), "prefix": "both: "})
+    assert (alone.sources, alone.references) == (found.sources[30:], found.references[30:])
+    assert [one.fields[1] for one in task.text("valid")][30] == row["target"][0]
+
+
 class TestSpans:
     def test_scores_and_gaps(self, spans, call):
         done = call("evaluate", spans, "--data", f"file={spans.parent / 'valid.text'}", "--json")

@@ -94,14 +94,20 @@ def check_sizes(hypotheses: Sequence[Any], references: Sequence[Any]) -> None:
         raise DataError("there is nothing to score")
 
 
-def exact_match(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Percentage of hypotheses equal to their reference, with Wilson's 95 % interval.
+def alternatives(references: Sequence[str | Sequence[str]]) -> list[list[str]]:
+    """The right texts of each hypothesis, of which there are one or several."""
+    return [[one] if isinstance(one, str) else list(one) for one in references]
+
+
+def exact_match(hypotheses: Sequence[str], references: Sequence[str | Sequence[str]]) -> Score:
+    """Percentage of hypotheses equal to a reference of theirs, with Wilson's 95 % interval.
 
     White space at the ends is not compared.
     """
     check_sizes(hypotheses, references)
     n = len(hypotheses)
-    hits = sum(h.strip() == r.strip() for h, r in zip(hypotheses, references, strict=True))
+    rows = zip(hypotheses, alternatives(references), strict=True)
+    hits = sum(any(h.strip() == r.strip() for r in right) for h, right in rows)
     share, z = hits / n, 1.959964
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Literal
 
 from regard.errors import RegardError
-from regard.metrics.score import Comparison, Score, check_sizes
+from regard.metrics.score import Comparison, Score, alternatives, check_sizes
 from regard.registry import nearest
 
 SAMPLES = 1000
@@ -15,17 +16,17 @@ _TESTS = {"bootstrap": "bs", "randomization": "ar"}
 
 def bleu(
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[str | Sequence[str]],
     *,
     tokenize: str = "13a",
     lowercase: bool = False,
     samples: int = 0,
 ) -> Score:
-    """Corpus BLEU (Papineni et al. 2002; Post 2018), one reference a hypothesis.
+    """Corpus BLEU (Papineni et al. 2002; Post 2018).
 
     Args:
         hypotheses: the system's texts.
-        references: the right ones.
+        references: the right ones; a list where several are.
         tokenize: sacreBLEU's tokenizer; ``none`` for text whose tokens stand apart already.
         lowercase: compare without case.
         samples: bootstrap resamples for the 95 % interval; 0: no interval.
@@ -40,7 +41,7 @@ def bleu(
 
 def chrf(
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[str | Sequence[str]],
     *,
     word_order: int = 0,
     lowercase: bool = False,
@@ -57,7 +58,7 @@ def chrf(
 def compare(
     baseline: Sequence[str],
     system: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[str | Sequence[str]],
     *,
     metrics: Sequence[str] = ("bleu", "chrf"),
     test: Literal["bootstrap", "randomization"] = "bootstrap",
@@ -86,7 +87,7 @@ def compare(
     paired = PairedTest(
         [("baseline", list(baseline)), ("system", list(system))],
         made,
-        [list(references)],
+        _streams(references),
         test_type=_TESTS[test],
         n_samples=samples,
         n_ar_confidence=samples if test == "randomization" else -1,
@@ -125,10 +126,15 @@ def _metric(name: str, tokenize: str, lowercase: bool) -> Any:
 
 
 def _score(
-    metric: Any, hypotheses: Sequence[str], references: Sequence[str], samples: int
+    metric: Any,
+    hypotheses: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    samples: int,
 ) -> Score:
     _give_floats(metric)
-    result = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=max(samples, 1))
+    result = metric.corpus_score(
+        list(hypotheses), _streams(references), n_bootstrap=max(samples, 1)
+    )
     interval = None
     if samples > 1:
         interval = (float(result._mean - result._ci), float(result._mean + result._ci))
@@ -140,6 +146,11 @@ def _score(
         details["reference_length"] = float(result.ref_len)
     signature = f"{result.name}|{metric.get_signature().format()}"
     return Score(str(result.name), float(result.score), signature, interval, details)
+
+
+def _streams(references: Sequence[str | Sequence[str]]) -> list[list[Any]]:
+    """References as the library takes them: all first ones, all second ones …, None for none."""
+    return [list(one) for one in zip_longest(*alternatives(references))]
 
 
 def _give_floats(metric: Any) -> None:

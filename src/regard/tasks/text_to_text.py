@@ -1,7 +1,8 @@
 """Text to text: pairs of texts, of one task or of several that a prefix tells apart.
 
 Data are pairs of lines (or of fields of a table), with ``data.prefix`` before every source; or a
-``mixture`` of such data, each with its prefix, its rate and its scores. With the objective
+``mixture`` of such data, each with its prefix, its rate and its scores. In JSON lines a text may be
+a list of its sentences, and a target a list of several that are right. With the objective
 ``span_corruption`` data are plain text; see `regard.tasks.denoising`. (Raffel et al., 2020.)
 """
 
@@ -15,15 +16,18 @@ from torch import nn
 
 from regard.data import BatchSource, Codec, Example, PreparedData, Source
 from regard.data.batching import Collate
+from regard.data.codecs import LIST
 from regard.data.mixture import PART, Joined, Mixing, PartCodec, Prefixed
 from regard.decoding import DecodingSpec
 from regard.errors import RecipeError
 from regard.metrics import Comparison, Score, bleu, chrf, exact_match
 from regard.metrics.rouge import KINDS, rouge
+from regard.metrics.score import alternatives
 from regard.metrics.squad import score_answers
 from regard.recipe import Recipe, as_settings
 from regard.recipe.sections import Mixed
 from regard.tasks.denoising import Denoising
+from regard.tasks.listed import has_several, with_lists
 from regard.tasks.task import Evaluation, Examples, Sample, Task
 from regard.tasks.text import Split
 from regard.tasks.translation import Translation
@@ -68,29 +72,48 @@ class TextToText(Translation):
         """The tasks, where there are several."""
         return self.recipe.mixture or ()
 
-    def text(self, split: str) -> Source:
-        """What reads a split of the recipe: prefixed pairs, those of all tasks end to end."""
+    def text(self, split: str, *, every: bool = False) -> Source:
+        """What reads a split of the recipe: prefixed pairs, those of all tasks end to end.
+
+        Of several targets the first, or ``every`` one.
+        """
         if not self.mixture:
-            found = super().text(split)
-            prefixed = isinstance(found, Prefixed)  # all but a corpus that regard makes
-            return found if prefixed else Prefixed(found, self.recipe.data.prefix or "")
+            described, prefix = self.recipe.data_of(split), self.recipe.data.prefix or ""
+            made = described.corpus is not None
+            found = super().text(split) if made else self._pairs_of(described.settings(), every)
+            return Prefixed(found, prefix)
         parts = dict[int, Source]()
         for number, one in enumerate(self.mixture):
             data = getattr(one, split)
             if data is None:
                 continue
             try:
-                parts[number] = Prefixed(super().source(data.settings()), one.prefix)
+                parts[number] = Prefixed(self._pairs_of(data.settings(), every), one.prefix)
             except RecipeError as error:
                 where = error.where or self.recipe.place(f"mixture.{number + 1}.{split}")
                 raise RecipeError(error.what, where=where, hint=error.hint) from None
         return Joined(parts)
 
-    def source(self, data: Mapping[str, Any]) -> Source:
+    def source(self, data: Mapping[str, Any], *, every: bool = False) -> Source:
         """Pairs as `text` gives them; ``prefix`` beside the files says another than the recipe."""
         given = {key: value for key, value in data.items() if key != "prefix"}
         prefix = data.get("prefix", self.recipe.data.prefix or "")
-        return Prefixed(super().source(given), prefix)
+        return Prefixed(self._pairs_of(given, every), prefix)
+
+    def _pairs_of(self, data: Mapping[str, Any], every: bool) -> Source:
+        return with_lists(super().source(data), every=every)
+
+    def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
+        """Sources, and each one's reference, or list of those that are right."""
+        source = self.text(split, every=True) if data is None else self.source(data, every=True)
+        found = self._examples(source)
+        tasks = source.parts if isinstance(source, Joined) else {0: source}
+        several = {number for number, one in tasks.items() if has_several(one)}
+        parts = found.parts if isinstance(found, MixedExamples) else [0] * len(found)
+        rows = zip(parts, found.references, strict=True)
+        return replace(
+            found, references=[one.split(LIST) if n in several else one for n, one in rows]
+        )
 
     def split(self, source: Source, *, training: bool) -> Split:
         """The same as of translation; says where tasks cannot be told apart."""
@@ -153,8 +176,9 @@ class TextToText(Translation):
         resamples: int = 0,
     ) -> Evaluation:
         """Every score; of a mixture those of each task, and their means."""
-        shown = zip(examples.sources, examples.references, outputs, strict=True)
-        few = [Sample(*row) for row in [*shown][:samples]]
+        right = alternatives(examples.references)
+        shown = zip(examples.sources, right, outputs, strict=True)
+        few = [Sample(source, wanted[0], made) for source, wanted, made in [*shown][:samples]]
         if not isinstance(examples, MixedExamples):
             found = self.scores(self.metrics, outputs, examples.references, resamples)
             return Evaluation(found, few)
@@ -164,8 +188,8 @@ class TextToText(Translation):
             if not rows:
                 continue
             name = one.name or str(number + 1)
-            made, right = ([held[n] for n in rows] for held in (outputs, examples.references))
-            found = self.scores(one.metrics or self.metrics, made, right, resamples)
+            made, wanted = ([held[n] for n in rows] for held in (outputs, examples.references))
+            found = self.scores(one.metrics or self.metrics, made, wanted, resamples)
             scores |= {
                 f"{name}.{key}": replace(score, name=f"{name}: {score.name}")
                 for key, score in found.items()
@@ -176,10 +200,13 @@ class TextToText(Translation):
         self,
         metrics: Sequence[str],
         outputs: Sequence[str],
-        references: Sequence[str],
+        references: Sequence[str | Sequence[str]],
         resamples: int = 0,
     ) -> dict[str, Score]:
-        """Those that are wanted, with 95 % intervals from ``resamples`` where above 0."""
+        """Those that are wanted, with 95 % intervals from ``resamples`` where above 0.
+
+        Where a reference is a list, BLEU and chrF count all in it, the others the best.
+        """
         lowercase = self.recipe.tokenizer.lowercase
         found: dict[str, Score] = {}
         if "bleu" in metrics:
@@ -195,11 +222,11 @@ class TextToText(Translation):
         if "exact_match" in metrics:
             found["exact_match"] = exact_match(outputs, references)
         if "f1" in metrics:
-            found["f1"] = score_answers([[one] for one in references], outputs, resamples)["f1"]
+            found["f1"] = score_answers(alternatives(references), outputs, resamples)["f1"]
         if any(key in metrics for key in KINDS):
             found |= {
                 key: score
-                for key, score in rouge(outputs, [[one] for one in references], resamples).items()
+                for key, score in rouge(outputs, alternatives(references), resamples).items()
                 if key in metrics
             }
         return found

@@ -76,12 +76,11 @@ def measure(path: Path, fields: dict[str, str]) -> tuple[Measured, int]:
         DataError: for a file that is missing or no table, or a field that it lacks.
     """
     from regard.data import open_source
-    from regard.tasks.summarization import Summaries, list_columns
+    from regard.tasks.listed import with_lists
     from regard.tasks.translation import COLUMNS
 
     data: dict[str, Any] = {"file": str(path), **({"fields": fields} if fields else {})}
-    lists = list_columns(data)
-    rows = Summaries(open_source(data, columns=COLUMNS, lists=lists), lists, every=False)
+    rows = with_lists(open_source(data, columns=COLUMNS))
     words = [[len(text.split()) for text in one.fields] for one in islice(rows, SAMPLED)]
     count = sum(1 for _ in rows)
     return Measured(count, mean(sum(both) for both in words)), max(both[0] for both in words)
