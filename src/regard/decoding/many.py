@@ -40,8 +40,8 @@ def search_many(
         spec: settings.
         start_id: the token that every output starts from.
         end_id: the token that ends an output.
-        pad_id: fills the shorter sources; never produced, also where it is the likeliest token, which
-            transformers bars only where a generation config says so.
+        pad_id: fills the shorter sources; never produced, also where it is the likeliest token, as
+            transformers bars it only where a generation config says so.
         batch_tokens: the most tokens of a batch's sources, padding and hypotheses counted.
         prefix: for each sentence, tokens that its output must begin with.
         forbidden: further tokens that are never produced.
