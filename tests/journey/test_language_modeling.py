@@ -84,6 +84,10 @@ def test_prompts_from_files(call, run, tmp_path):
         json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().split("\n")[:-1]
     ]
     assert written == ["abcdefghijk", "klmnopqrstu"]
+    piped = call("generate", run, "--strategy", "greedy", "--max-new-tokens", 8, stdin="abc\nklm\n")
+    assert piped.stdout.splitlines() == written
+    done = call("generate", run, "abc", "--max-length", 8)
+    assert (done.returncode, "give --max-new-tokens" in done.stderr) == (2, True)
 
 
 def test_evaluate(call, run):
@@ -105,7 +109,9 @@ def test_documents(call, folder):
     done = call("train", "shakespeare-char", *arguments, "--run", "run")
     assert done.returncode == 0, done.stderr
     assert "60 documents, 2,340 tokens to train on" in done.stderr
-    done = call("generate", "run", "--strategy", "greedy")  # begins and ends as a document
+    done = call(
+        "generate", "run", "--strategy", "greedy", stdin=""
+    )  # begins and ends as a document
     assert done.stdout == LINE
 
 
@@ -202,7 +208,7 @@ def test_without_a_strategy_it_streams(call, folder):
         "training = { max_steps = 1, batch_size = 2, threads = 1 }\n"
     )
     assert call("train", "mine.toml", "--run", "run").returncode == 0
-    done = call("generate", "run", "--max-new-tokens", "3")
+    done = call("generate", "run", "--max-new-tokens", "3", stdin="")
     assert done.returncode == 0, done.stderr
 
 

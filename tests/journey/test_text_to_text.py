@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import regard
+from regard.look import look
 from regard.training import StepDone
 
 WORDS = ["old", "dog", "sleeps", "near", "red", "house", "small", "river", "runs", "fast"]
@@ -152,6 +154,76 @@ class TestMixture:
         done = call("evaluate", mixed, "--prefix", FIRST)
         assert done.returncode == 2
         assert "each task of the mixture has its own" in done.stderr
+
+    def test_a_prefix_that_no_task_has_is_noticed(self, mixed, spans, call):
+        said = "on no task with the prefix 'frist: '; did you mean 'first: '? known: 'first: ', 'la"
+        pair = ["--source", mixed.parent / "valid.text", "--target", mixed.parent / "valid.first"]
+        commands = [
+            ["evaluate", mixed, *pair, "--prefix", "frist: "],
+            ["evaluate", mixed, "--data", *_data(pair), "prefix=frist: "],
+            ["look", mixed, "old dog", "--prefix", "frist: ", "-o", "frist.html"],
+            *([verb, mixed, "old dog", "--prefix", "frist: "] for verb in VERBS),
+        ]
+        for words in commands:
+            done = call(*words)
+            assert (done.returncode, said in done.stderr) == (0, True), (words, done.stderr)
+        for run, prefix in ((mixed, ""), (spans, "any: ")):  # the texts say it; none is known
+            done = call("translate", run, FIRST + "old dog", "--prefix", prefix)
+            assert (done.returncode, done.stderr) == (0, "")
+
+    def test_look_reads_a_prefix_and_says_whose_the_target_is(self, mixed, call, tmp_path):
+        done = call("look", mixed, "old dog", "--prefix", LAST, "-o", "a.html")
+        assert (done.returncode, done.stderr) == (0, "")
+        made = regard.load(mixed).translate("old dog", prefix=LAST)
+        assert f"answer: {made}\n" in done.stdout
+        page = (tmp_path / "a.html").read_text()
+        names = regard.load(mixed).look_inputs("old dog", prefix=LAST)["tokens"]["encoder"]
+        assert json.dumps(names[:-1], ensure_ascii=False, separators=(",", ":"))[:-1] in page
+        done = call("look", mixed, "old dog", "--target", "red", "--prefix", LAST, "-o", "b.html")
+        assert (done.returncode, "answer:" in done.stdout) == (0, False)
+        assert "given target: red\n" in done.stdout
+        picture = look(regard.load(mixed), "old dog", target="red", prefix=LAST)
+        assert (picture.told, "red (given)" in str(picture.figure().texts)) == ("red (given)", True)
+        done = call("look", mixed, "--prefix", LAST, "--positions", "-o", "c.html")
+        assert (done.returncode, "--prefix needs a text" in done.stderr) == (2, True)
+
+    def test_generate_reads_and_limits_as_the_other_verbs_do(self, mixed, call, tmp_path):
+        texts = "old dog sleeps\nred house\n"
+        same = [call(verb, mixed, "--prefix", FIRST, stdin=texts) for verb in VERBS]
+        assert [one.returncode for one in same] == [0, 0, 0]
+        assert len(same[1].stdout.splitlines()) == 2
+        assert same[0].stdout == same[1].stdout == same[2].stdout
+        short = [
+            call("generate", mixed, "old dog", "--prefix", FIRST, limit, 1).stdout
+            for limit in ("--max-length", "--max-new-tokens")
+        ]
+        assert short[0] == short[1]
+        assert short[0].strip() == regard.load(mixed).translate("old", prefix=FIRST, max_length=1)
+        done = call("generate", mixed, "a", "--max-length", "4", "--max-new-tokens", "3")
+        assert (done.returncode, "both limit the output" in done.stderr) == (2, True)
+        (tmp_path / "texts.txt").write_text(texts)
+        for verb in VERBS:
+            done = call(verb, mixed, "texts.txt", "--prefix", FIRST)
+            assert done.returncode == 0
+            assert "'texts.txt' is read as a text, not as the file: -i texts.txt" in done.stderr
+
+    def test_check_tells_of_each_task(self, call, tmp_path):
+        write(tmp_path)
+        tasks = mixture(tmp_path)
+        long = " ".join(WORDS * 40)
+        tasks[1]["train"] = {**tasks[1]["train"], "source": str(tmp_path / "long.text")}
+        (tmp_path / "long.text").write_text((long + "\n") * 200)
+        toml(recipe(mixture=tasks, training={"max_steps": 1}), tmp_path / "each.toml")
+        done = call("check", "each.toml", *(f"{key}={value}" for key, value in SMALL.items()))
+        assert done.returncode == 0, done.stderr
+        told = " ".join(done.stdout.split())
+        for words in (
+            r"task first, prefix 'first: ': 200 pairs; source [\d.]+ tokens on average, \d+ at ",
+            r"task first, prefix 'first: ': 30 pairs; .*; target [\d.]+, \d+ at most",
+            r"task last, prefix 'last: ': 0 pairs data",
+            r"task last, prefix 'last: ': 30 pairs; ",
+        ):
+            assert re.search(words, told), (words, told)
 
     def test_tasks_without_a_prefix_are_noticed(self, call, tmp_path):
         write(tmp_path)

@@ -47,8 +47,9 @@ def classify(
     bad = BadPictures()
     with opened_output(output) as write:
         classifier = predictor(run, "classify", precision, device, checkpoint)
-        for texts, origins in chunks(text, input_file):
-            if classifier.reads == "picture":
+        pictures = classifier.reads == "picture"
+        for texts, origins in chunks(text, input_file, paths=pictures):
+            if pictures:
                 rows, answers = texts, _answers(classifier, texts)
             else:
                 pairs = zip(texts, origins, strict=True)

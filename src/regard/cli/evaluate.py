@@ -44,14 +44,9 @@ def evaluate(
     if more and not data:
         raise typer.BadParameter(f"unexpected {more[0]!r}: files follow --data, --source, --target")
     from regard import evaluation
-    from regard.cli.files import notice_prefix
-    from regard.recipe import Recipe
-    from regard.run import Run
 
     given = _data(source, target, [*(data or []), *(more or [])])
-    if given is not None and "prefix" not in given:
-        mixture = Recipe.load(Run.open(run).path, settled=True).mixture or ()
-        notice_prefix(prefix, [one.prefix for one in mixture])
+    _notice(run, given, prefix)
     report = evaluation.evaluate(
         run,
         given,
@@ -66,6 +61,20 @@ def evaluate(
         print(json.dumps(report.to_dict(), ensure_ascii=False))
     else:
         _print(report)
+
+
+def _notice(run: Path, given: dict[str, Any] | None, prefix: str | None) -> None:
+    """Say so where the task of data is missing or unknown."""
+    from regard.cli.files import notice_prefix
+    from regard.recipe import Recipe
+    from regard.run import Run
+
+    recipe = Recipe.load(Run.open(run).path, settled=True)
+    mixture = recipe.mixture or ()
+    if given is None and mixture:
+        return  # each part of its test data has its own
+    said = (given or {}).get("prefix") if prefix is None else prefix
+    notice_prefix(said, [one.prefix for one in mixture], recipe.data.prefix or "")
 
 
 def _data(source: Path | None, target: Path | None, pairs: list[str]) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,18 +39,27 @@ def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str
     return found
 
 
-def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
+def texts_from(
+    words: Sequence[str] | None, file: str | None, *, paths: bool = False
+) -> Iterator[str]:
     """The texts given as arguments, or the lines of a file, or of standard input.
+
+    An argument that is the name of a file is a text all the same; a warning says so unless
+    ``paths`` are what is wanted.
 
     Raises:
         InputError: for both at once, or for a terminal where nobody types.
         DataError: for a file that is missing or not UTF-8.
     """
+    from regard.cli.output import warning
     from regard.data import read_lines
 
     if words and file is not None:
         raise InputError("give texts or a file, not both")
     if words:
+        for word in words if not paths else ():
+            if os.path.isfile(word):  # which takes any text, however long
+                warning(f"{word!r} is read as a text, not as the file: -i {word} reads its lines")
         return iter(words)
     if file is None and sys.stdin.isatty():
         raise InputError(
@@ -58,16 +68,20 @@ def texts_from(words: Sequence[str] | None, file: str | None) -> Iterator[str]:
     return read_lines(file or "-", allow_empty=True)
 
 
-def numbered(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[str, str]]:
+def numbered(
+    words: Sequence[str] | None, file: str | None, *, paths: bool = False
+) -> Iterator[tuple[str, str]]:
     """The texts of `texts_from`, each with what errors call it."""
     name = "text " if words else "<stdin>:" if file in (None, "-") else f"{file}:"
-    for number, text in enumerate(texts_from(words, file), start=1):
+    for number, text in enumerate(texts_from(words, file, paths=paths), start=1):
         yield f"{name}{number}", text
 
 
-def chunks(words: Sequence[str] | None, file: str | None) -> Iterator[tuple[list[str], list[str]]]:
+def chunks(
+    words: Sequence[str] | None, file: str | None, *, paths: bool = False
+) -> Iterator[tuple[list[str], list[str]]]:
     """Many texts of `texts_from` at a time, with what errors call each."""
-    rows = numbered(words, file)
+    rows = numbered(words, file, paths=paths)
     while chunk := list(itertools.islice(rows, CHUNK)):
         yield [text for _, text in chunk], [origin for origin, _ in chunk]
 
@@ -81,14 +95,25 @@ def at(origin: str) -> Iterator[None]:
         raise InputError(error.what, where=error.where or origin, hint=error.hint) from None
 
 
-def notice_prefix(prefix: str | None, prefixes: Sequence[str]) -> None:
-    """Say so where nothing says which of a run's several tasks is meant."""
-    known = [one for one in prefixes if one]
-    if prefix is None and known:
-        from regard.cli.output import warning
+def notice_prefix(prefix: str | None, prefixes: Sequence[str], own: str = "") -> None:
+    """Say so where nothing says which of a run's tasks is meant, or what says it is not known.
 
-        names = ", ".join(map(repr, known))
+    Args:
+        prefix: that was given; an empty one leaves it to the texts.
+        prefixes: of a run's several tasks.
+        own: of its only one.
+    """
+    from regard.cli.output import warning
+    from regard.registry import nearest
+
+    known = [one for one in (*prefixes, own) if one]
+    names = ", ".join(map(repr, known))
+    if prefix is None and any(prefixes):
         warning(f"this run knows several tasks; --prefix says which: one of {names}")
+    elif prefix and known and prefix not in known:
+        near = nearest(prefix, known)
+        told = f"did you mean {near!r}? known: {names}" if near else f"known: {names}"
+        warning(f"this run was trained on no task with the prefix {prefix!r}; {told}")
 
 
 class BadPictures:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regard.cli import options
 from regard.errors import InputError
 
 
@@ -24,6 +25,7 @@ def look(
             "the model's own answer is drawn."
         ),
     ] = None,
+    prefix: options.Prefix = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -63,6 +65,7 @@ def look(
     of_text = {
         "a target needs the text that it answers": target is not None,
         "--pair needs the first text": pair is not None,
+        "--prefix needs a text": prefix is not None,
         "--rollout needs a text": rollout,
     }
     _check(text, of_text, output, positions, word, as_json)
@@ -74,7 +77,8 @@ def look(
         if not as_json:
             _print_neighbors(answers["neighbors"])
     if text is not None or positions:
-        wanted = {"target": target, "positions": positions, "rollout": rollout}
+        _check_prefix(predictor, prefix, text)
+        wanted = {"target": target, "prefix": prefix, "positions": positions, "rollout": rollout}
         read = text if text is None or pair is None else (text, pair)
         answers |= _draw(predictor, read, wanted, output, place, as_json)
     if as_json:
@@ -125,6 +129,20 @@ def _place(only: str | None, output: Path | None) -> dict[str, Any]:
     return {"view": view, "layer": layer, "head": head}
 
 
+def _check_prefix(predictor: Any, prefix: str | None, text: str | None) -> None:
+    """Say so where the task is missing or unknown.
+
+    Raises:
+        InputError: the run reads no prefix.
+    """
+    from regard.cli.files import notice_prefix
+
+    if prefix is not None and not hasattr(predictor, "ranked"):
+        raise InputError("this run reads no prefix", where="--prefix")
+    if text is not None and hasattr(predictor, "prefixes"):
+        notice_prefix(prefix, predictor.prefixes, predictor.prefix)
+
+
 def _draw(
     predictor: Any,
     text: str | tuple[str, str] | None,
@@ -140,8 +158,8 @@ def _draw(
         picture.save(output, **place)
     if as_json:
         return picture.to_dict()
-    if picture.own and picture.target:
-        typer.echo(f"answer: {picture.target}")
+    if picture.target:
+        typer.echo(f"{'answer' if picture.own else 'given target'}: {picture.target}")
     typer.echo(f"written: {output}")
     return {}
 

@@ -50,6 +50,13 @@ RepetitionPenalty = Annotated[
 MaxLength = Annotated[
     str | None, typer.Option(help='tokens of the longest output: a number or "input+50"')
 ]
+
+
+def length(given: str | None) -> int | str | None:
+    """A limit as decoding has it: a number where it is one."""
+    return int(given) if given and given.isdigit() else given
+
+
 Prefix = Annotated[
     str | None,
     typer.Option(

@@ -80,10 +80,12 @@ def _write(
     """What a run that has this verb makes of texts; ``wanted`` is said of its decoding."""
     from regard.cli.files import chunks, notice_prefix, opened_output, predictor
 
-    wanted["max_length"] = int(max_length) if max_length and max_length.isdigit() else max_length
+    wanted["max_length"] = options.length(max_length)
     with opened_output(output) as write:
         translator = predictor(run, verb, precision, device, checkpoint)
-        notice_prefix(prefix, getattr(translator, "prefixes", ()))
+        notice_prefix(
+            prefix, getattr(translator, "prefixes", ()), getattr(translator, "prefix", "")
+        )
         shape = _shape(translator, wanted, as_json)
         for texts, origins in chunks(text, input_file):
             results = translator.ranked(

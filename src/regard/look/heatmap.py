@@ -335,7 +335,7 @@ def _titles(figure: Figure, picture: Picture, height: float) -> None:
     loss = "" if picture.trace.loss is None else f"   (loss {picture.trace.loss:.3f} nats a token)"
     lines = [(picture.text, INK, 0.32)]
     if picture.target:
-        lines.append((f"→ {picture.target}{loss}", ACCENT, 0.6))
+        lines.append((f"→ {picture.told}{loss}", ACCENT, 0.6))
     rise = any(layer.importance is not None for layer in picture.trace.layers)
     told = "attention rollout; each map: layer, entropy in nats"
     if not picture.trace.rolled:

@@ -117,6 +117,6 @@ def draw(picture: Picture) -> Figure:
             if layer.importance is not None:
                 worth, place = f"{float(layer.importance[head]):+.3f}", axes.transAxes
                 axes.text(0.03, 0.03, worth, size=6, color="white", transform=place)
-    answer = f"{picture.text} → {picture.target}" if picture.target else picture.text
+    answer = f"{picture.text} → {picture.told}" if picture.target else picture.text
     figure.suptitle(answer, size=10, y=1 - 0.12 / whole, va="top")
     return figure

@@ -29,8 +29,8 @@ class Predictor(Protocol):
         """The trained module."""
         ...
 
-    def look_inputs(self, text: Any, target: str | None = None) -> Mapping[str, Any]:
-        """One example, ready for the model.
+    def look_inputs(self, text: Any, target: str | None = None, **more: str) -> Mapping[str, Any]:
+        """One example, ready for the model; ``more`` is a prefix, where the run reads one.
 
         Returns:
             ``inputs``: the model's keyword arguments, tensors [1, …]; ``tokens``: the tokens that
@@ -48,7 +48,7 @@ class Picture:
     Attributes:
         trace: the attention; None where only positions are drawn.
         text, target: the example in words.
-        own: whether the target is the model's own answer.
+        own: whether the target is the model's own answer; else it was given.
         positions: of the stacks, where they were asked for.
         shown: the picture that was read, where the model reads pictures.
     """
@@ -59,6 +59,11 @@ class Picture:
     own: bool = False
     positions: Sequence[Positions] = ()
     shown: Shown | None = None
+
+    @property
+    def told(self) -> str:
+        """The target, and where it is not the model's own, that it was given."""
+        return self.target if self.own or not self.target else f"{self.target} (given)"
 
     def save(
         self, path: str | Path, *, view: str | None = None, layer: int = 0, head: int | None = None
@@ -122,6 +127,7 @@ def look(
     text: Any = None,
     *,
     target: str | None = None,
+    prefix: str | None = None,
     inputs: Mapping[str, Any] | None = None,
     tokens: Mapping[str, Sequence[str]] | None = None,
     labels: Tensor | None = None,
@@ -137,6 +143,7 @@ def look(
         text: the example, for an opened run; a tuple where it reads pairs, a picture or its path
             where it reads such.
         target: the right answer; each head is then switched off in turn to tell what it is worth.
+        prefix: of a run that reads one: what says the task, or what a translation begins with.
         inputs, tokens, labels: for a module; see `regard.look.trace`.
         positions: draw the position encoding too.
         rollout: one picture a layer, how much of each input has come up to it, in place of heads.
@@ -151,7 +158,8 @@ def look(
             if not positions:
                 raise InputError("there is no text to look at")
             return Picture(None, positions=drawn)
-        found = dict(model.look_inputs(text, target))
+        more = {} if prefix is None else {"prefix": prefix}
+        found = dict(model.look_inputs(text, target, **more))
         result = trace(
             module,
             found["inputs"],

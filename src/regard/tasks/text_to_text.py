@@ -8,7 +8,7 @@ a list of its sentences, and a target a list of several that are right. With the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from regard.tasks.denoising import Denoising
 from regard.tasks.listed import has_several, with_lists
 from regard.tasks.task import Evaluation, Examples, Sample, Task
 from regard.tasks.text import Split
-from regard.tasks.translation import Translation
+from regard.tasks.translation import COLUMNS, Translation
 from regard.tasks.writer import Writer
 
 
@@ -116,14 +116,29 @@ class TextToText(Translation):
         )
 
     def split(self, source: Source, *, training: bool) -> Split:
-        """The same as of translation; says where tasks cannot be told apart."""
+        """The same as of translation; tells of each task, and where they cannot be told apart."""
         found, prefixes = super().split(source, training=training), self.prefixes
+        if prefixes:
+            found = replace(found, notes=[*found.notes, *self._counts(found.data)])
         if not training or len(prefixes) == len(set(prefixes)):
             return found
         note = (
             "tasks of the mixture have the same prefix, or none: the model cannot tell them apart"
         )
         return replace(found, notes=[*found.notes, note])
+
+    def _counts(self, data: PreparedData) -> Iterator[str]:
+        """How many pairs each task has of a split, and how long they are, the prefix counted."""
+        parts = data.column(PART).ids
+        for number, one in enumerate(self.mixture):
+            source, target = (data.lengths(side)[parts == number] for side in COLUMNS)
+            told = f"{len(source):,} pairs"
+            if len(source):
+                told += (
+                    f"; source {source.mean():.1f} tokens on average, {source.max():,} at most"
+                    f"; target {target.mean():.1f}, {target.max():,} at most"
+                )
+            yield f"task {one.name or number + 1}, prefix {one.prefix!r}: {told}"
 
     @property
     def prefixes(self) -> tuple[str, ...]:

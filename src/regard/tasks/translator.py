@@ -139,12 +139,15 @@ class Translator:
 
     predict = translate
 
-    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
+    def look_inputs(
+        self, text: str, target: str | None = None, *, prefix: str | None = None
+    ) -> dict[str, Any]:
         """One pair as the model reads it, for `regard.look.look`.
 
         Args:
             text: the source.
             target: the right translation; None = the model's own.
+            prefix: what its own must begin with.
 
         Returns:
             ``inputs`` of the model [1, …], ``tokens`` by stack, ``labels`` [1, T], ``predicts``
@@ -153,7 +156,7 @@ class Translator:
         Raises:
             InputError: for an empty text, or one longer than the model allows.
         """
-        answer = str(self.translate(text, nbest=1)) if target is None else target
+        answer = str(self.translate(text, nbest=1, prefix=prefix)) if target is None else target
         (source,), words = self._read([text]), self.tokenizer.encode(answer)
         if not source:
             raise InputError("there is nothing to look at in an empty text")

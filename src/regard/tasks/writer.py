@@ -81,10 +81,13 @@ class Writer(Translator):
 
     summarize = predict = Translator.translate
 
-    def look_inputs(self, text: str, target: str | None = None) -> dict[str, Any]:
+    def look_inputs(
+        self, text: str, target: str | None = None, *, prefix: str | None = None
+    ) -> dict[str, Any]:
         """One pair as the model reads it, its prefix first; see `Translator.look_inputs`."""
-        answer = str(self.translate(text, nbest=1)) if target is None else target
-        return super().look_inputs(self.prefix + text, answer)
+        answer = str(self.translate(text, nbest=1, prefix=prefix)) if target is None else target
+        before = self.prefix if prefix is None else prefix
+        return super().look_inputs(before + text, answer)
 
     def _read(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids, with sentinels where a text has them; white space before one belongs to the gap."""

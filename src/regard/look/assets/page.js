@@ -85,7 +85,7 @@ function drawHeader() {
   $("target").textContent = "→ " + data.target;
   $("target").hidden = !data.target;
   const facts = [];
-  if (data.target && data.own) facts.push("the model's own answer");
+  if (data.target) facts.push(data.own ? "the model's own answer" : "the target that was given, not the model's answer");
   if (data.loss !== null)
     facts.push(`loss ${fixed(data.loss, 3)} nats a token, perplexity ${fixed(Math.exp(data.loss), 2)}`);
   $("facts").textContent = facts.join(" · ");
