@@ -225,6 +225,11 @@ class TestMixture:
         ):
             assert re.search(words, told), (words, told)
 
+    def test_an_export_says_what_it_does_not_keep(self, mixed, call):
+        done = call("export", "hf", mixed, "-o", "theirs")
+        assert done.returncode == 0, done.stderr
+        assert "'first: ' or 'last: ' must stand before each text" in done.stdout
+
     def test_tasks_without_a_prefix_are_noticed(self, call, tmp_path):
         write(tmp_path)
         tasks = [{**one, "prefix": ""} for one in mixture(tmp_path)]
@@ -335,6 +340,28 @@ def test_lists_of_a_mixture_are_read_as_those_of_summaries(tmp_path):
     assert [one.fields[1] for one in task.text("valid")][30] == row["target"][0]
 
 
+def test_the_recipe_of_new_shows_a_mixture_that_works(call, tmp_path):
+    write(tmp_path)
+    files = [
+        f"--{split}-{side}={split}.{end}"
+        for split in ("train", "valid")
+        for side, end in (("source", "text"), ("target", "first"))
+    ]
+    done = call("new", "text-to-text", *files, "--prefix", FIRST, "-o", "mine.toml")
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "mine.toml").read_text().splitlines()
+    start = lines.index("# [[mixture]]")
+    kept = [line for line in lines[:start] if not line.startswith(("train =", "valid =", "prefix"))]
+    shown = [line.removeprefix("# ") for line in lines[start:]]
+    (tmp_path / "mine.toml").write_text("\n".join([*kept, *shown]) + "\n")
+    for long, short, split in (("long", "short", "train"), ("long-valid", "short-valid", "valid")):
+        shutil.copy(tmp_path / f"{split}.text", tmp_path / f"{long}.txt")
+        shutil.copy(tmp_path / f"{split}.first", tmp_path / f"{short}.txt")
+    done = call("check", "mine.toml", *(f"{key}={value}" for key, value in SMALL.items()))
+    assert done.returncode == 0, done.stderr
+    assert "task short, prefix 'summarize: ': 200 pairs" in " ".join(done.stdout.split())
+
+
 class TestSpans:
     def test_scores_and_gaps(self, spans, call):
         done = call("evaluate", spans, "--data", f"file={spans.parent / 'valid.text'}", "--json")
@@ -400,6 +427,18 @@ class TestSummaries:
             right += made in row["target"]
         assert scores["rouge1"]["value"] == pytest.approx(100 * right / 30, abs=0.01)
         assert learned <= right
+
+    def test_a_field_of_another_name_says_which_option(self, call, tmp_path):
+        write(tmp_path)
+        row = '{"article": "a b", "source": "c"}\n'
+        (tmp_path / "other.jsonl").write_text(row)
+        done = call(
+            *("new", "summarization", "--train", "other.jsonl", "--valid", "other.jsonl"),
+            *("-o", "mine.toml"),
+        )
+        assert done.returncode == 2
+        assert "there is no field 'target'" in done.stderr
+        assert "in regard new --COLUMN FIELD" in done.stderr
 
     def test_another_run_does_not_summarize(self, call, trained):
         done = call("summarize", trained, "a text")

@@ -273,6 +273,10 @@ def export_hf(run: Path, output: Path) -> list[str]:
         else:
             said = recipe.augmentation or Augmentation()
             notes.append(write_processor(form, config, said.mean, said.std, said.fit, partial))
+    prefixes = [one.prefix for one in recipe.mixture or ()] or [recipe.data.prefix or ""]
+    if any(prefixes):
+        named = " or ".join(repr(one) for one in prefixes if one)
+        notes.append(f"prefixes are not said there: {named} must stand before each text")
     return notes
 
 

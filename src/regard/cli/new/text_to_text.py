@@ -57,14 +57,7 @@ _RECIPE = Template(
 #   regard train $name --run runs/$stem
 #   regard generate runs/$stem "…"
 #
-# Several tasks in one run, in place of [data]'s train and valid:
-#
-#   [[mixture]]
-#   prefix = "summarize: "
-#   rate = 1.0               # its share, beside the others' rates
-#   metrics = ["rougeL"]
-#   train = { source = "long.txt", target = "short.txt" }
-#
+# Several tasks in one run: see the end.
 # All keys with their meanings: regard recipe schema --markdown
 
 task = "text-to-text"
@@ -93,5 +86,15 @@ samples = 3
 
 [decoding]
 beam = 4
+
+# Several tasks in one run, in place of [data]'s prefix, train and valid: a table for each:
+#
+# [[mixture]]
+# name = "short"
+# prefix = "summarize: "
+# rate = 1.0                 # its share, beside the others' rates: of all tasks, or of none
+# metrics = ["chrf"]
+# train = { source = "long.txt", target = "short.txt" }
+# valid = { source = "long-valid.txt", target = "short-valid.txt" }
 """
 )

@@ -108,7 +108,8 @@ def _missing_field(path: Path, field: str | int, known: Sequence[str]) -> DataEr
         f"there is no field {field!r}",
         where=str(path),
         hint=(f"did you mean {near!r}? " if near else "") + f"known fields: {', '.join(known)}; "
-        'say which holds what beside file: fields = { COLUMN = "FIELD" }',
+        'say which holds what: fields = { COLUMN = "FIELD" } beside file, '
+        "in regard new --COLUMN FIELD",
     )
 
 
