@@ -60,7 +60,6 @@ def summarization(
     values = {
         **vars(choice),
         "preset": "small" if choice.preset == "base" else choice.preset,
-        "peak": min(choice.peak, 0.003),
         "texts": f"{found.pairs:,}",
         "longest": max(256, rounded(longest * 1.35 + 20)),
         "batch_tokens": max(BATCH_TOKENS, 2 * rounded(longest * 1.35 + 20)),
@@ -113,9 +112,12 @@ max_positions = $longest       # of the longest text that is read: nothing is le
     + LEARNING
     + """\
 
+[training.optimizer]
+kind = "adafactor"           # T5's; adam is slow where embeddings begin large
+
 [training.schedule]
 kind = "inverse_sqrt"
-peak = $peak               # highest learning rate; halve it if the loss jumps
+peak = 0.02                  # highest rate, of each weight's size; halve it if the loss jumps
 """
     + RHYTHM
     + """\

@@ -41,7 +41,6 @@ def text_to_text(
     values = {
         **vars(choice),
         "preset": "small" if choice.preset == "base" else choice.preset,
-        "peak": min(choice.peak, 0.003),
         "pairs": f"{counted['train'].pairs:,}",
         "batch_tokens": BATCH_TOKENS,
         "epochs": f"{choice.epochs:.0f}",
@@ -75,9 +74,12 @@ preset = "$preset"              # T5's: tiny, small, base, large, v1_1-small …
     + LEARNING
     + """\
 
+[training.optimizer]
+kind = "adafactor"           # T5's; adam is slow where embeddings begin large
+
 [training.schedule]
 kind = "inverse_sqrt"
-peak = $peak               # highest learning rate; halve it if the loss jumps
+peak = 0.02                  # highest rate, of each weight's size; halve it if the loss jumps
 """
     + RHYTHM
     + """\
