@@ -238,7 +238,8 @@ def test_hash_selects_view_layer_head_and_word(browser, picture, page):
     browser.open(page, "cross/2/3/4")
     assert browser.text("#head-title") == "Layer 2, head 3"
     assert browser.text("[aria-selected=true]") == "Cross"
-    assert browser.run("[...document.querySelectorAll('select')].map(s => s.value)") == ["1", "2"]
+    chosen = "[...document.querySelectorAll('#layer, #head')].map(s => s.value)"
+    assert browser.run(chosen) == ["1", "2"]
     weights = head(picture, "decoder.layers.1.cross_attention", 2)[3]
     said = browser.text("#readout")
     assert said.startswith("Hund")

@@ -57,7 +57,7 @@ def draw(picture: Picture, *, view: str | None = None) -> Figure:
 
     assert picture.trace is not None
     found, names = picture.trace, view_names(picture.trace)
-    chosen = list(names) if view is None else [_known(view, names)]
+    chosen = list(names) if view is None else [known(view, names)]
     blocks = [found.views()[names[name]] for name in chosen]  # type: ignore[index]
     sizes = [_block_size(found, block) for block in blocks]
     across = sum(width for width, _ in sizes) <= WIDEST
@@ -85,13 +85,7 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
 
     assert picture.trace is not None
     found, names = picture.trace, view_names(picture.trace)
-    block = found.views()[names[_known(view, names)]]  # type: ignore[index]
-    if not 0 <= layer < len(block) or not 0 <= head < len(block[layer].weights):
-        heads = len(block[0].weights)
-        raise InputError(
-            "there is no such head", hint=f"{view} has {len(block)} layers of {heads} heads"
-        )
-    one = block[layer]
+    one = one_head(found.views()[names[known(view, names)]], layer, head)  # type: ignore[index]
     weights = one.weights[head]
     rows, columns = weights.shape
     figure = new_figure(max(4.5, 0.34 * columns + 1.8), max(3.6, 0.34 * rows + 1.9))
@@ -99,7 +93,7 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
     image = _paint(axes, one, head)
     _label(axes, found, one, "both", points=9.0)
     which = "rollout" if found.rolled else f"head {head + 1}"
-    axes.set_title(f"{view}, layer {layer + 1}, {which}\n{_figures(one, head)}", size=10)
+    axes.set_title(f"{view}, layer {layer + 1}, {which}\n{figures(one, head)}", size=10)
     figure.colorbar(image, ax=axes, shrink=0.7, ticks=[0, 0.1, 0.25, 0.5, 1.0])
     if max(rows, columns) <= ANNOTATED:
         for i in range(rows):
@@ -112,6 +106,20 @@ def draw_head(picture: Picture, view: str, layer: int, head: int) -> Figure:
     with _missing_glyphs():
         figure.tight_layout()
     return figure
+
+
+def one_head(block: Sequence[LayerAttention], layer: int, head: int) -> LayerAttention:
+    """The layer of a view that has this head.
+
+    Raises:
+        InputError: there is none such.
+    """
+    if not 0 <= layer < len(block) or not 0 <= head < len(block[layer].weights):
+        heads = len(block[0].weights)
+        raise InputError(
+            "there is no such head", hint=f"there are {len(block)} layers of {heads} heads"
+        )
+    return block[layer]
 
 
 def draw_positions(schemes: Sequence[Positions]) -> Figure:
@@ -156,7 +164,12 @@ def _missing_glyphs() -> Iterator[None]:
         yield
 
 
-def _known(view: str, names: Any) -> str:
+def known(view: str, names: Any) -> str:
+    """The view.
+
+    Raises:
+        InputError: there is none such.
+    """
     if view not in names:
         raise InputError(f"there is no view {view!r}", hint=f"there are: {', '.join(names)}")
     return view
@@ -228,7 +241,7 @@ def _block(
             axes = figure.add_axes((*box, width / whole_width, height / whole_height))
             _paint(axes, layer, head)
             axes.set_title(
-                f"{_number(row, head, found)}  {_figures(layer, head, short=True)}",
+                f"{_number(row, head, found)}  {figures(layer, head, short=True)}",
                 size=LABEL_POINTS,
                 color=SOFT,
                 pad=2,
@@ -249,7 +262,8 @@ def _number(row: int, head: int, found: Trace) -> str:
     return f"{row + 1}" if found.rolled else f"{row + 1}.{head + 1}"
 
 
-def _figures(layer: LayerAttention, head: int, *, short: bool = False) -> str:
+def figures(layer: LayerAttention, head: int, *, short: bool = False) -> str:
+    """Entropy and importance of a head, in words."""
     entropy = f"{float(layer.entropy[head]):.2f}"
     text = entropy if short else f"entropy {entropy} nats"
     share = float(layer.relative_entropy[head])

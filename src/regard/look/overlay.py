@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from regard.look.rollout import rollout
+from regard.look.rollout import last_rollout
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,18 +88,7 @@ def draw(picture: Picture) -> Figure:
     width = max(2 * LARGE + 0.6, across * PANEL + 1.0)
     figure = new_figure(width, LARGE + 0.9 + len(layers) * PANEL)
     whole = figure.get_figheight()
-    top = 1.0 - (LARGE + 0.8) / whole
-    upper = figure.add_gridspec(1, 2, left=0.06, right=0.97, top=1 - 0.75 / whole, bottom=top)
-    rolled = found if found.rolled else rollout(found)
-    panels: list[tuple[str, Any]] = [
-        ("as the model sees it", np.broadcast_to(shown.pixels, (*shown.pixels.shape[:2], 3))),
-        ("attention rollout", shown.lit(rolled.layers[-1].weights[0])),
-    ]
-    for n, (title, pixels) in enumerate(panels):
-        axes = figure.add_subplot(upper[0, n])
-        axes.imshow(pixels)
-        axes.set_title(title, size=9)
-        axes.set_axis_off()
+    top = _pair(figure, picture, "attention rollout", last_rollout(found))
     lower = figure.add_gridspec(
         len(layers), across, left=0.9 / width, right=0.98, top=top - 0.3 / whole, bottom=0.01,
         wspace=0.06, hspace=0.06,
@@ -117,6 +106,41 @@ def draw(picture: Picture) -> Figure:
             if layer.importance is not None:
                 worth, place = f"{float(layer.importance[head]):+.3f}", axes.transAxes
                 axes.text(0.03, 0.03, worth, size=6, color="white", transform=place)
+    return figure
+
+
+def draw_head(picture: Picture, layer: int, head: int) -> Figure:
+    """The picture, and one head laid over it.
+
+    Raises:
+        InputError: there is no such layer or head.
+    """
+    from regard.look.heatmap import figures, new_figure, one_head
+
+    assert picture.trace is not None
+    one = one_head(picture.trace.layers, layer, head)
+    figure = new_figure(2 * LARGE + 0.6, LARGE + 1.0)
+    which = "rollout" if picture.trace.rolled else f"head {head + 1}"
+    title = f"layer {layer + 1}, {which}\n{figures(one, head)}"
+    _pair(figure, picture, title, one.weights[head])
+    return figure
+
+
+def _pair(figure: Figure, picture: Picture, title: str, weights: Tensor) -> float:
+    """The picture at the top, and beside it with weights laid over it; where they end."""
+    assert picture.shown is not None
+    shown, whole = picture.shown, figure.get_figheight()
+    top = 1.0 - (LARGE + 0.8) / whole
+    upper = figure.add_gridspec(1, 2, left=0.06, right=0.97, top=1 - 0.75 / whole, bottom=top)
+    panels: list[tuple[str, Any]] = [
+        ("as the model sees it", np.broadcast_to(shown.pixels, (*shown.pixels.shape[:2], 3))),
+        (title, shown.lit(weights)),
+    ]
+    for n, (name, pixels) in enumerate(panels):
+        axes = figure.add_subplot(upper[0, n])
+        axes.imshow(pixels)
+        axes.set_title(name, size=9)
+        axes.set_axis_off()
     answer = f"{picture.text} → {picture.told}" if picture.target else picture.text
     figure.suptitle(answer, size=10, y=1 - 0.12 / whole, va="top")
-    return figure
+    return top

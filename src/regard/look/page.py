@@ -1,20 +1,24 @@
 """The page: one HTML document with its style, its script and its numbers inside.
 
-Shapes: weights [Tq, Tk], in thousandths; -1 where the mask hides a key.
+Shapes: weights [Tq, Tk], whole numbers of 1 / SCALE; -1 where the mask hides a key.
 """
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import math
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
 from regard import __version__
+from regard.look.overlay import DIMMED, TINT, WARM
 from regard.look.positions import Positions
+from regard.look.rollout import last_rollout
 from regard.look.trace import LayerAttention, Trace
 
 if TYPE_CHECKING:
@@ -23,9 +27,12 @@ if TYPE_CHECKING:
 SCALE = 1000
 """Weights are whole thousandths: what a reader sees, in half the bytes of decimals."""
 
+FINE = 10_000
+"""The same of a picture: each of its many patches gets little, and brightness shows how little."""
+
 HIDDEN = -1
 FRAME_HEIGHT = 860
-SCRIPTS = ("positions.js", "page.js")
+SCRIPTS = ("positions.js", "overlay.js", "page.js")
 
 
 def page(picture: Picture) -> str:
@@ -36,7 +43,7 @@ def page(picture: Picture) -> str:
     parts = {
         "title": html.escape(f"{_short(title)} · regard"),
         "style": (assets / "page.css").read_text(encoding="utf-8"),
-        "data": _json(data(picture)),
+        "data": _json({**data(picture), **_drawn(picture)}),
         "script": "\n".join((assets / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     for name, text in parts.items():
@@ -56,20 +63,43 @@ def frame(picture: Picture) -> str:
 def data(picture: Picture) -> dict[str, Any]:
     """All that the page shows, as plain values."""
     found = picture.trace
+    scale = SCALE if picture.shown is None else FINE
     return {
         "version": __version__,
         "text": picture.text,
         "target": picture.target,
         "own": picture.own,
-        "scale": SCALE,
+        "scale": scale,
         "rollout": found is not None and found.rolled,
         "loss": None if found is None else _number(found.loss),
-        "views": [] if found is None else _views(found),
+        "views": [] if found is None else _views(found, scale),
         "positions": [_positions(one) for one in picture.positions],
+        "picture": _picture(picture),
     }
 
 
-def _views(found: Trace) -> list[dict[str, Any]]:
+def _picture(picture: Picture) -> dict[str, Any] | None:
+    """Where the patches of a picture that was read are, and its rollout; the most of that is 1."""
+    shown, found = picture.shown, picture.trace
+    if shown is None or found is None:
+        return None
+    heat = shown.heat(last_rollout(found))
+    rolled = [[round(value, 4) for value in row] for row in heat.tolist()]
+    return {"grid": list(shown.grid), "before": shown.before, "rollout": rolled}
+
+
+def _drawn(picture: Picture) -> dict[str, Any]:
+    """The pixels of a picture that was read, and how `Shown.lit` lights them."""
+    if (shown := picture.shown) is None:
+        return {}
+    height, width = shown.pixels.shape[:2]
+    pixels = np.broadcast_to(shown.pixels, (height, width, 3))
+    held = base64.b64encode(pixels.tobytes()).decode("ascii")
+    light = {"dimmed": DIMMED, "tint": TINT, "warm": [round(value, 4) for value in WARM.tolist()]}
+    return {"pixels": {"height": height, "width": width, "rgb": held, **light}}
+
+
+def _views(found: Trace, scale: int) -> list[dict[str, Any]]:
     from regard.look.picture import view_names
 
     views = []
@@ -86,8 +116,8 @@ def _views(found: Trace) -> list[dict[str, Any]]:
                 "keys": list(found.keys(layers[0])),
                 "predicts": list(found.predicts) if stack == last else [],
                 "layers": [
-                    {"name": layer.name, "heads": [_head(layer, h) for h in range(_heads(layer))]}
-                    for layer in layers
+                    {"name": one.name, "heads": [_head(one, h, scale) for h in range(_heads(one))]}
+                    for one in layers
                 ],
             }
         )
@@ -98,7 +128,7 @@ def _heads(layer: LayerAttention) -> int:
     return layer.weights.shape[0]
 
 
-def _head(layer: LayerAttention, head: int) -> dict[str, Any]:
+def _head(layer: LayerAttention, head: int, scale: int) -> dict[str, Any]:
     place, share = layer.focus(head)
     importance = None if layer.importance is None else float(layer.importance[head])
     return {
@@ -106,12 +136,12 @@ def _head(layer: LayerAttention, head: int) -> dict[str, Any]:
         "relative": _number(float(layer.relative_entropy[head])),
         "importance": _number(importance),
         "focus": [place, _number(share)],
-        "weights": _thousandths(layer.weights[head], layer.visible),
+        "weights": _whole(layer.weights[head], layer.visible, scale),
     }
 
 
-def _thousandths(weights: Tensor, visible: Tensor) -> list[list[int]]:
-    whole = (weights * SCALE).round().long().masked_fill(~visible, HIDDEN)
+def _whole(weights: Tensor, visible: Tensor, scale: int) -> list[list[int]]:
+    whole = (weights * scale).round().long().masked_fill(~visible, HIDDEN)
     rows: list[list[int]] = whole.tolist()
     return rows
 

@@ -73,7 +73,7 @@ class Picture:
         Args:
             path: a file; one that exists is replaced.
             view, layer, head: for an image of one head alone: ``encoder``, ``decoder`` or
-                ``cross``, and numbers from 0.
+                ``cross``, and numbers from 0. Of a model of pictures it is laid over the picture.
 
         Raises:
             RegardError: for another suffix, a head that there is not, or a file that cannot be
@@ -104,8 +104,10 @@ class Picture:
 
         if self.trace is None:
             return heatmap.draw_positions(self.positions)
-        if head is None and view is None and self.shown is not None:
-            return overlay.draw(self)
+        if self.shown is not None:
+            if view is not None:
+                heatmap.known(view, view_names(self.trace))
+            return overlay.draw(self) if head is None else overlay.draw_head(self, layer, head)
         if head is None:
             return heatmap.draw(self, view=view)
         return heatmap.draw_head(self, view or next(iter(view_names(self.trace))), layer, head)

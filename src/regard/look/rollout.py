@@ -40,5 +40,10 @@ def rollout(found: Trace) -> Trace:
     return replace(found, layers=tuple(layers), rolled=True)
 
 
+def last_rollout(found: Trace) -> Tensor:
+    """Of the highest layer [Tq, Tk], also where the trace is a rollout already."""
+    return (found if found.rolled else rollout(found)).layers[-1].weights[0]
+
+
 def _memory(shares: dict[str, dict[str, Tensor]], stack: str) -> str:
     return next(other for other in shares if other != stack)

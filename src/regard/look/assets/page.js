@@ -132,7 +132,8 @@ function drawGrid() {
     layer.heads.forEach((one, h) => {
       const canvas = element("canvas"), label = [called(l, h), `entropy ${fixed(one.entropy, 2)} nats`];
       if (one.importance !== null) label.push(`importance ${signed(one.importance)}`);
-      paintHead(canvas, one);
+      if (data.picture) paintPicture(canvas, heatOf(one, null), 96);
+      else paintHead(canvas, one);
       const cell = element("button", {
         class: "cell", type: "button", role: "radio", "aria-label": label.join(", "), title: label.join("\n"),
         onclick: () => set({ layer: l, head: h }),
@@ -157,7 +158,8 @@ function drawRanking() {
   }
   $("ranking").append(list);
 }
-const PLACES = { previous: "the word before", same: "the same word", next: "the word after", first: "the first word", last: "the last word" };
+const THING = data.picture ? "token" : "word";
+const PLACES = Object.fromEntries([["previous", `the ${THING} before`], ["same", `the same ${THING}`], ["next", `the ${THING} after`], ["first", `the first ${THING}`], ["last", `the last ${THING}`]]);
 const describe = ([place, share]) => (share >= 0.5 ? PLACES[place] : "");
 
 // ---- one head
@@ -208,6 +210,7 @@ function onColumnKey(event) {
 }
 const ROW = 30;
 function drawLines() {
+  if (data.picture) { drawPicture(); drawReadout(); return; }
   const one = head(), now = active(), rows = words("queries").length, columns = words("keys").length;
   const svg = $("lines"), height = ROW * Math.max(rows, columns), paths = [];
   svg.setAttribute("viewBox", `0 0 100 ${height}`);
@@ -244,7 +247,8 @@ function drawLines() {
 function drawReadout() {
   const now = active(), one = head(), out = $("readout");
   if (!now) {
-    out.replaceChildren(element("span", { class: "hint" }, "Point at a word, or tab to one, to see where it looks."));
+    const how = data.picture ? "Point at a patch of the picture, or choose what looks, to see where." : "Point at a word, or tab to one, to see where it looks.";
+    out.replaceChildren(element("span", { class: "hint" }, how));
     return;
   }
   const asks = now.side === "queries", others = words(asks ? "keys" : "queries");
@@ -271,7 +275,7 @@ function drawMatrix() {
     if (kind === "rows") label.style.maxWidth = size + "px";
     return label;
   }));
-  const canvas = element("canvas", { role: "img", "aria-label": `Attention of ${rows} words over ${columns}; the words beside it give the numbers.` });
+  const canvas = element("canvas", { role: "img", "aria-label": `Attention of ${rows} ${THING}s over ${columns}; what stands beside it gives the numbers.` });
   paintHead(canvas, one);
   canvas.style.width = cell * columns + "px";
   canvas.style.height = cell * rows + "px";
@@ -324,8 +328,7 @@ function draw() {
     drawnView = state.view;
     drawnHead = "";
     drawGrid();
-    fillColumn("queries");
-    fillColumn("keys");
+    if (!data.picture) { fillColumn("queries"); fillColumn("keys"); }
     $("sides").textContent = view().kind === "cross"
       ? "The target's words, on the left, look at the source's." : "The words on the left look at those on the right.";
   }
@@ -367,6 +370,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width && state.view < data.views.length) { width = innerWidth; drawMatrix(); } });
 drawHeader();
+if (data.picture) setUpPicture();
 drawRanking();
 Object.assign(state, fromHash());
 readColors();
