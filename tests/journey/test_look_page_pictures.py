@@ -7,7 +7,9 @@ import torch
 from regard.look import look
 from regard.look.overlay import Shown
 from regard.look.picture import Picture
-from regard.models import ViT, ViTConfig
+from regard.look.positions import positions
+from regard.models import T5, ViT, ViTConfig
+from regard.models.t5 import T5Config
 
 from .test_look_page import browser, failures
 
@@ -16,13 +18,17 @@ __all__ = ["browser"]
 ROWS, COLUMNS = 2, 3
 
 
-@pytest.fixture(scope="module", params=["class", "mean"])
-def picture(request):
+def vit(pooling):
     torch.manual_seed(0)
-    sizes = {"image_size": 16, "image_width": 24, "patch_size": 8, "pooling": request.param}
+    sizes = {"image_size": 16, "image_width": 24, "patch_size": 8, "pooling": pooling}
     small = {"d_model": 16, "num_layers": 2, "layer.attention.num_heads": 2}
     overrides = {**sizes, **small, "layer.feed_forward.d_ff": 16}
-    model = ViT(ViTConfig.preset("tiny-16", overrides=overrides))
+    return ViT(ViTConfig.preset("tiny-16", overrides=overrides))
+
+
+@pytest.fixture(scope="module", params=["class", "mean"])
+def picture(request):
+    model = vit(request.param)
     first = ["[CLS]"] if request.param == "class" else []
     patches = [f"{row}·{column}" for row in range(1, ROWS + 1) for column in range(1, COLUMNS + 1)]
     tokens = {"encoder": [*first, *patches]}
@@ -81,3 +87,16 @@ def test_fits_every_width(browser, page, width):
     browser.open(page, "encoder/1/1/2", width=width)
     assert browser.run("document.documentElement.scrollWidth") <= width
     assert failures(browser)[0] == []
+
+
+def test_positions_of_patches_and_of_buckets(browser, tmp_path):
+    for model, canvases, lines in (
+        (vit("class"), 2, 2),  # the table and the maps; along columns and rows
+        (T5(T5Config.preset("tiny", vocab_size=9)), 2, 2 * (4 + 1)),  # heads and their mean
+    ):
+        page = Picture(None, positions=positions(model)).save(tmp_path / "positions.html")
+        browser.open(page, width=400)
+        assert failures(browser)[0] == []
+        assert browser.count("#schemes canvas") == canvases
+        assert browser.count("#schemes path") == lines
+        assert browser.run("document.documentElement.scrollWidth") <= 400

@@ -1,6 +1,6 @@
-"""Images of attention: a grid of every layer and head, one head alone, or the positions.
+"""Images of attention: a grid of every layer and head, or one head alone.
 
-Shapes: weights [Tq, Tk], table [N, d], similarity [N, N].
+Shapes: weights [Tq, Tk].
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from regard.errors import InputError, missing_extra
-from regard.look.positions import Positions
 from regard.look.trace import LayerAttention, Trace
 
 if TYPE_CHECKING:
@@ -122,35 +121,6 @@ def one_head(block: Sequence[LayerAttention], layer: int, head: int) -> LayerAtt
     return block[layer]
 
 
-def draw_positions(schemes: Sequence[Positions]) -> Figure:
-    """For each scheme: its table, how alike positions are, and the mean of that by offset."""
-    figure = new_figure(13.0, 3.9 * len(schemes))
-    grid = figure.add_gridspec(len(schemes), 3, width_ratios=(2.0, 1.0, 1.3))
-    for row, one in enumerate(schemes):
-        table, square, curve = (figure.add_subplot(grid[row, column]) for column in range(3))
-        if one.table is None:
-            table.axis("off")
-        else:
-            image = table.imshow(
-                one.table.numpy(), aspect="auto", cmap=_colors(), interpolation="nearest"
-            )
-            figure.colorbar(image, ax=table)
-            table.set(xlabel="dimension", ylabel="position")
-        table.set_title(f"{one.stack}: {one.kind}, {one.door}", size=10)
-        image = square.imshow(one.similarity.numpy(), cmap=_colors(), interpolation="nearest")
-        figure.colorbar(image, ax=square, fraction=0.046)
-        square.set(xlabel="position", ylabel="position")
-        square.set_title("bias" if one.door == "bias" else "similarity", size=10)
-        far = len(one.similarity) - 1
-        curve.plot(range(-far, far + 1), one.by_offset.numpy(), color=ACCENT)
-        curve.axvline(0, color=HIDDEN, zorder=0)
-        curve.set(xlabel="offset")
-        curve.set_title("its mean by offset", size=10)
-        curve.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    return figure
-
-
 def write(figure: Figure, path: Path) -> None:
     """Save a figure; a script that no installed font has is drawn as boxes, without a word."""
     with _missing_glyphs():
@@ -192,7 +162,8 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _colors() -> Any:
+def colors() -> Any:
+    """The map of colors of regard's pictures."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("regard", list(RAMP)).with_extremes(bad=HIDDEN)
@@ -283,7 +254,7 @@ def _paint(axes: Axes, layer: LayerAttention, head: int) -> Any:
         spine.set_color(HIDDEN)
     return axes.imshow(
         weights,
-        cmap=_colors(),
+        cmap=colors(),
         norm=PowerNorm(GAMMA, vmin=0.0, vmax=1.0),
         aspect="auto",
         interpolation="nearest",
@@ -336,7 +307,7 @@ def _legend(figure: Figure, width: float, height: float) -> None:
 
     long = LEGEND - 0.3
     box = (1 - (long + 0.3) / width, 1 - 0.78 / height, long / width, 0.1 / height)
-    shown = ScalarMappable(PowerNorm(GAMMA, vmin=0.0, vmax=1.0), _colors())
+    shown = ScalarMappable(PowerNorm(GAMMA, vmin=0.0, vmax=1.0), colors())
     bar = figure.colorbar(shown, cax=figure.add_axes(box), orientation="horizontal")
     bar.set_ticks([0, 0.1, 0.25, 0.5, 1.0], labels=["0", ".1", ".25", ".5", "1"])
     bar.ax.tick_params(length=2, labelsize=LABEL_POINTS, labelcolor=SOFT)

@@ -147,15 +147,33 @@ def _whole(weights: Tensor, visible: Tensor, scale: int) -> list[list[int]]:
 
 
 def _positions(one: Positions) -> dict[str, Any]:
-    table = None if one.table is None else (one.table * SCALE).round().long().tolist()
+    """Of a picture its maps stand for the similarity of all pairs."""
+    flat = one.grid is None
     return {
         "stack": one.stack,
         "kind": one.kind,
         "door": one.door,
-        "table": table,
-        "similarity": (one.similarity * SCALE).round().long().tolist(),
-        "byOffset": [_number(value) for value in one.by_offset.tolist()],
+        "scale": SCALE,
+        "table": None if one.table is None else _scaled(one.table),
+        "similarity": _scaled(one.similarity) if flat else None,
+        "byOffset": _curves(one.by_offset) if flat else None,
+        "byHead": None if one.by_head is None else _curves(one.by_head),
+        "grid": None if flat else list(one.grid or ()),
+        "maps": None if flat else _scaled(one.maps),
+        "byAxis": None if flat else [_curves(values) for values in one.by_axis],
     }
+
+
+def _scaled(values: Tensor) -> Any:
+    """Whole numbers of 1 / SCALE, in lists."""
+    return (values * SCALE).round().long().tolist()
+
+
+def _curves(values: Tensor) -> Any:
+    """Of one curve, or of several."""
+    if values.ndim > 1:
+        return [_curves(row) for row in values]
+    return [_number(value) for value in values.tolist()]
 
 
 def _number(value: float | None) -> float | None:

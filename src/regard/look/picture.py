@@ -100,10 +100,10 @@ class Picture:
 
     def figure(self, *, view: str | None = None, layer: int = 0, head: int | None = None) -> Figure:
         """The image as a matplotlib figure; see `save`."""
-        from regard.look import heatmap, overlay
+        from regard.look import heatmap, overlay, schemes
 
         if self.trace is None:
-            return heatmap.draw_positions(self.positions)
+            return schemes.draw(self.positions)
         if self.shown is not None:
             if view is not None:
                 heatmap.known(view, view_names(self.trace))

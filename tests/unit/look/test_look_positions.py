@@ -2,8 +2,11 @@ import pytest
 import torch
 
 from regard.errors import RegardError
-from regard.look.positions import positions
-from regard.models import Transformer, TransformerConfig
+from regard.look.picture import Picture
+from regard.look.positions import MAPS, positions
+from regard.look.schemes import mosaic
+from regard.models import T5, Transformer, TransformerConfig, ViT, ViTConfig
+from regard.models.t5 import T5Config
 from regard.nn import PositionScheme, sinusoids
 
 
@@ -88,3 +91,82 @@ def test_bias_on_the_scores():
     (found,) = positions(with_scheme(Biasing), length=3)
     assert found.door == "bias"
     assert found.by_offset.tolist() == [-2.0, -1.0, 0.0, -1.0, -2.0]
+
+
+def t5():
+    torch.manual_seed(0)
+    return T5(T5Config.preset("tiny", vocab_size=9))
+
+
+def test_buckets_are_drawn_to_the_last_by_head():
+    model = t5()
+    encoder, decoder = positions(model)
+    scheme = model.encoder.positions
+    furthest = scheme.options.max_distance
+    assert (encoder.kind, encoder.door, encoder.table) == ("Buckets", "bias", None)
+    assert encoder.by_head.shape == (scheme.size.num_heads, 2 * furthest + 1)
+    # one learned number for each head and distance: no mean is taken of different ones
+    torch.testing.assert_close(encoder.by_head.T, scheme.weight.detach()[scheme.by_distance])
+    torch.testing.assert_close(encoder.by_offset, encoder.by_head.mean(dim=0))
+    causal = decoder.by_head[:, furthest:]
+    assert torch.allclose(causal, causal[:, :1])  # of what is ahead none is told apart
+
+
+def vit(**overrides):
+    torch.manual_seed(0)
+    base = {"image_size": 24, "patch_size": 8, "d_model": 16, "num_layers": 1}
+    small = {"layer.attention.num_heads": 2, "layer.feed_forward.d_ff": 8}
+    return ViT(ViTConfig.preset("tiny-16", overrides=base | small | overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "before"),
+    [({}, 1), ({"pooling": "mean"}, 0), ({"detections": 3}, 1)],
+)
+def test_a_map_for_each_patch(overrides, before):
+    model = vit(image_width=32, **overrides)
+    (found,) = positions(model)
+    assert (found.kind, found.grid, found.first) == ("Grid", (3, 4), before)
+    table = model.encoder.positions.weight.detach()
+    assert found.table.shape == table.shape  # all tokens, also beyond 64
+    patches = table[before : before + 12].view(3, 4, -1)
+    assert found.maps.shape == (3, 4, 3, 4)
+    for i, j, k, n in ((0, 1, 2, 3), (2, 0, 2, 0), (1, 3, 1, 2)):
+        expected = torch.cosine_similarity(patches[i, j], patches[k, n], dim=0)
+        torch.testing.assert_close(found.maps[i, j, k, n], expected)
+    down, across = found.by_axis
+    assert (len(down), len(across)) == (5, 7)
+    neighbors = [found.maps[i, j, i, j + 1] for i in range(3) for j in range(3)]
+    torch.testing.assert_close(across[4], torch.stack(neighbors).mean())
+
+
+def test_of_many_patches_some_from_everywhere():
+    (found,) = positions(vit(image_size=8 * 14, image_width=8 * 7))
+    assert found.maps.shape == (MAPS, 7, 14, 7)
+    assert found.maps[-1, -1, -1, -1] == pytest.approx(1.0)
+
+
+def test_of_a_clip_the_middle_frame():
+    (found,) = positions(vit(num_frames=4, patch_frames=2))
+    assert (found.grid, found.first) == ((3, 3), 1 + 9)
+
+
+def test_maps_are_laid_out_as_the_patches():
+    maps = torch.arange(2 * 3 * 2 * 3.0).view(2, 3, 2, 3)
+    image = mosaic(maps)
+    assert image.shape == (5, 11)
+    assert image[2].isnan().all()
+    assert image[:, [3, 7]].isnan().all()
+    assert torch.equal(image[3:, 4:7], maps[1, 1])
+
+
+@pytest.mark.parametrize("made", [model, t5, vit])
+def test_every_kind_is_drawn(made):
+    pytest.importorskip("matplotlib")
+    found = positions(made())
+    picture = Picture(None, positions=found)
+    titles = [axes.get_title() for axes in picture.figure().axes]
+    for one in found:
+        assert f"{one.stack}: {one.kind}, {one.door}" in titles
+    (held, *_) = picture.to_dict()["positions"]
+    assert (held["maps"] is None) == (held["similarity"] is not None) == (made is not vit)
