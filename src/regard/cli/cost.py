@@ -80,6 +80,9 @@ def _open(recipe: str, settings: list[str] | None) -> tuple[Recipe, Any]:
         decided["vocab_size"] = found.tokenizer.vocab_size or ASSUMED_VOCABULARY
         if not found.tokenizer.joint and "target_vocab_size" in names:
             decided["target_vocab_size"] = decided["vocab_size"]
+    head = registry.task(found.task).stand_in.get("head")
+    if head is not None and "head" in names and "head" not in found.model:
+        decided["head"] = head
     return found, found.model_config_for(decided)
 
 
@@ -111,6 +114,10 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
     if vocabulary and "vocab_size" not in found.model and found.tokenizer.vocab_size is None:
         said += " (assumed: what the text has is not known here; give model.vocab_size=N)"
     say(f"{recipe}: {counted.family}, {counted.parameters:,} parameters{said}")
+    head = getattr(config, "head", None)
+    labels = None if head is None else dict(head.options).get("num_classes")
+    if labels is not None and "head" not in found.model:
+        say(f"with a head for {labels} label(s) (assumed: how many there are, the data tell)")
     if found.adapter is not None or found.freeze:
         say("counted as if all of it trained, and without adapters")
     say("estimate = L(4d² + 2d·d_ff) + V·d, and another 4d² for each layer's cross-attention")
