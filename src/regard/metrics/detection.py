@@ -52,7 +52,7 @@ class BoxScores:
         check_sizes(self.found, self.right)
         measure, count = self.measure(kind), len(self.right)
         overlap = "0.50:0.95" if kind == "ap" else "0.50"
-        signature = f"COCO, overlap {overlap}, 100 boxes a picture|{_version()}"
+        signature = f"100 × COCO's, overlap {overlap}, 100 boxes a picture|{_version()}"
         value = measure(np.arange(count))
         return Score(KINDS[kind], value, signature, interval(measure, count, samples))
 
