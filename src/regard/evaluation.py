@@ -23,6 +23,7 @@ class EvaluationReport:
         run, versus: directories.
         weights: which of the run's were scored, in words.
         examples: how many were scored.
+        left_out: how many more could not be read, where such are left out.
         seconds: that decoding took.
         scores: by metric, with signature and 95 % interval.
         comparisons: paired tests against ``versus``, where the task has one.
@@ -37,6 +38,7 @@ class EvaluationReport:
     versus: str | None = None
     comparisons: Sequence[Comparison] = field(default_factory=tuple)
     versus_scores: Mapping[str, Score] = field(default_factory=dict)
+    left_out: int = 0
 
     def __str__(self) -> str:
         return "\n".join(
@@ -49,6 +51,7 @@ class EvaluationReport:
             "run": self.run,
             "weights": self.weights,
             "examples": self.examples,
+            "left_out": self.left_out,
             "seconds": round(self.seconds, 2),
             "scores": {name: score.to_dict() for name, score in self.scores.items()},
             "versus": self.versus,
@@ -82,7 +85,8 @@ def evaluate(
 
     Args:
         run: the run directory.
-        data: e.g. ``{"source": F, "target": F}``.
+        data: e.g. ``{"source": F, "target": F}``; of pictures also ``"broken": "skip"``, which
+            leaves out and counts those that cannot be read, and may stand alone.
         versus: another run on the same data, for a paired test.
         prefix: text to text: what stands before each source.
         beam, precision, device: otherwise than the recipe says.
@@ -92,7 +96,7 @@ def evaluate(
         RegardError: what is wrong, where, and what to do.
     """
     task, model, weights = open_task(run, precision=precision, device=device, checkpoint=checkpoint)
-    if data is None and not task.recipe.has("test"):
+    if not (data or {}).keys() - {"broken"} and not task.recipe.has("test"):
         raise RecipeError(
             "the run's recipe names no test data",
             where="data.test",
@@ -115,7 +119,15 @@ def evaluate(
         comparisons, theirs = task.compare(examples, found, other_found), other_found.scores
     name = None if versus is None else str(versus)
     return EvaluationReport(
-        str(run), weights, len(examples), found.seconds, found.scores, name, comparisons, theirs
+        str(run),
+        weights,
+        len(examples),
+        found.seconds,
+        found.scores,
+        name,
+        comparisons,
+        theirs,
+        examples.left_out,
     )
 
 

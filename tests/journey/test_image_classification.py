@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -13,6 +14,7 @@ import pytest
 import regard
 from regard.cli.new.image_classification import Measured, choose
 from regard.data.pictures import Form, decode
+from regard.errors import InputError
 from regard.training import StepDone
 
 from ._made import bits, metrics
@@ -135,6 +137,39 @@ def test_data_to_score_that_are_no_pictures(call, run):
     Path("bare/recipe.toml").write_text(recipe + test[test.index("[") :])
     done = call("evaluate", "bare")
     assert (done.returncode, "--data file=FOLDER" in done.stderr) == (2, True), done.stderr
+
+
+def test_broken_pictures_are_left_out_of_scores_where_asked(call, run, tmp_path):
+    shutil.copytree(run.parent / "test", tmp_path / "some")
+    (tmp_path / "some" / "lies" / "cut.png").write_bytes(b"\x89PNG")
+    done = call("evaluate", run, "--data", "file=some")
+    assert done.returncode == 2
+    assert "cut.png: the picture cannot be read" in done.stderr
+    assert "--data broken=skip" in done.stderr
+    done = call("evaluate", run, "--data", "file=some", "broken=skip")
+    assert done.returncode == 0, done.stderr
+    assert "20 examples" in done.stdout
+    assert "left out: 1 broken" in done.stdout
+    alone = call("evaluate", run, "--data", "broken=skip", "--json")
+    assert json.loads(alone.stdout)["left_out"] == 0, alone.stderr
+    done = call("evaluate", run, "--data", "file=some", "broken=no")
+    assert (done.returncode, "data.broken: is 'no': error or skip" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("given", [5, None, {"a": 1}, [5], object()])
+def test_what_is_no_picture_is_said(run, given):
+    with pytest.raises(InputError, match="is no picture") as caught:
+        regard.load(run).classify(given)
+    assert "a path, a file's bytes, a Pillow picture, an array" in str(caught.value.hint)
+
+
+def test_cost_counts_a_head(call, run):
+    done = call("cost", run.parent / "bars.toml")
+    assert "with a head for 2 label(s) (assumed" in done.stdout
+    theirs = call("cost", run)
+    assert "assumed" not in theirs.stdout
+    ours, other = (re.findall(r"[\d,]+ parameters", one.stdout) for one in (done, theirs))
+    assert ours == other  # there are two labels
 
 
 def test_broken_pictures_among_others_are_named_and_passed_by(call, run, tmp_path):
@@ -321,8 +356,12 @@ def test_new_for_tables_and_odd_sizes(call, folder):
         Image.new("L", (300 + n, 250), 10 * n).save(folder / "odd" / f"{n}.jpg")
         rows.append(f"odd/{n}.jpg,{'dark' if n < 10 else 'bright'}")
     (folder / "odd.csv").write_text("\n".join(rows) + "\n")
-    words = ["--train", "odd.csv", "--valid", "odd.csv", "--picture", "path", "--label", "class"]
-    done = call("new", "image-classification", *words, "-o", "odd.toml")
+    words = ["image-classification", "--train", "odd.csv", "--valid", "odd.csv", "-o", "odd.toml"]
+    done = call("new", *words)
+    assert done.returncode == 2
+    assert "odd.csv: there is no field 'picture', but path, class" in done.stderr
+    assert "--picture FIELD --label FIELD" in done.stderr
+    done = call("new", *words, "--picture", "path", "--label", "class")
     assert done.returncode == 0, done.stderr
     text = (folder / "odd.toml").read_text()
     assert 'fields = { picture = "path", label = "class" }' in text

@@ -13,6 +13,7 @@ import regard
 from regard.cli.detect import drawn
 from regard.data import pictures
 from regard.data.readers.boxes import boxes_of, open_boxes
+from regard.errors import InputError
 from regard.tasks.detector import Box, Detection
 
 from ._boxes import SIDE, SIZES, annotation, coco, voc
@@ -100,6 +101,21 @@ def test_boxes_are_found_drawn_and_said(call, run, tmp_path):
     assert shares == sorted(shares, reverse=True)
     assert detector.detect(pictures[0], threshold=1.0).boxes == ()
     assert call("look", run, pictures[0], "-o", tmp_path / "look.png").returncode == 0
+
+
+def test_what_it_cannot_do_it_says_before_it_works(call, run, tmp_path):
+    for name in ("found.xyz", "found"):
+        done = call("detect", run, run.parent / "none.png", "-o", name)
+        assert done.returncode == 2
+        assert f"{name}: " in done.stderr
+        assert "no kind of picture that can be written" in done.stderr
+        assert "No such file" not in done.stderr
+    detector = regard.load(run)
+    with pytest.raises(InputError, match="int is no picture"):
+        detector.detect(5)
+    for threshold in ("x", None, True):
+        with pytest.raises(InputError, match="threshold is a number from 0 to 1"):
+            detector.detect(tmp_path / "none.png", threshold=threshold)
 
 
 @pytest.mark.parametrize("size", [(100, 80), (24, 48), (700, 500)])

@@ -62,6 +62,8 @@ def detect(
 
     refuse_existing(output)
     several = len(pictures) > 1
+    if output is not None and not several:
+        _check_suffix(output)
     drawings = [f"{path.stem}.png" for path in pictures]
     if output is not None and len(set(drawings)) < len(drawings):
         twice = max(drawings, key=drawings.count)
@@ -118,6 +120,20 @@ def drawn(path: Path, found: Detection, labels: Any) -> Image:
         pen.rectangle((left, top, left + length, top + height), fill=color)
         pen.text((left + width, top), words, fill="white", font=font)
     return picture
+
+
+def _check_suffix(output: Path) -> None:
+    """Refuse a name that Pillow knows no form of pictures for, before a model is read."""
+    from regard.data.pictures import pillow
+
+    images = pillow()
+    known = images.registered_extensions()  # which also makes SAVE complete
+    if known.get(output.suffix.lower()) not in images.SAVE:
+        raise InputError(
+            f"{output.suffix or 'no suffix'} is no kind of picture that can be written",
+            where=str(output),
+            hint="such as found.png",
+        )
 
 
 def _save(picture: Image, place: Path) -> None:

@@ -39,6 +39,8 @@ def evaluate(
 
     regard evaluate runs/a --data file=test.tsv fields.source=en fields.target=de
 
+    regard evaluate runs/photos --data file=photos/test broken=skip
+
     regard evaluate runs/t5 --source a.en --target a.de --prefix "translate English to German: "
     """
     if more and not data:
@@ -105,6 +107,8 @@ def _print(report: Any) -> None:
 
     say = console().print
     say(f"{report.examples:,} examples in {report.seconds:.1f} s; weights: {report.weights}")
+    if report.left_out:
+        say(f"left out: {report.left_out:,} broken")
     rows = []
     for score in report.scores.values():
         low_high = "-" if score.interval is None else _interval(*score.interval)

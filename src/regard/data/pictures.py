@@ -40,7 +40,7 @@ import numpy as np
 from regard.data.codecs import CodecError
 from regard.data.prepared import PLACE, Ids, Ints
 from regard.data.readers.pictures import PictureSource, Pixels
-from regard.errors import DataError, missing_extra
+from regard.errors import DataError, InputError, missing_extra
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -49,6 +49,7 @@ SMALL = 1 << 14
 """Bytes that a picture has at most which is kept as pixels: 3 × 73 × 73."""
 
 BROKEN = "broken"
+LEAVE_OUT = 'mend or remove it; or leave such out: data.broken = "skip"'
 Fit = Literal["stretch", "crop"]
 Box = tuple[float, float, float, float]
 
@@ -249,8 +250,7 @@ class Pictures:
             if self.broken == "skip":
                 return b""
             where = error.where or self.source.origin(name)
-            hint = error.hint or 'mend or remove it; or leave such out: data.broken = "skip"'
-            raise CodecError(error.what, number, hint, where) from None
+            raise CodecError(error.what, number, error.hint or LEAVE_OUT, where) from None
         if self.form.small:
             return self.form.pixels(picture).tobytes()
         return held if isinstance(held, bytes) else _packed(picture)
@@ -297,9 +297,16 @@ def opened(held: Any, channels: int) -> Image:
         channels: 3 or 1.
 
     Raises:
-        DataError: it is none of them, or broken.
+        DataError: it is broken.
+        InputError: it is none of them.
     """
     images = pillow()
+    if not isinstance(held, bytes | images.Image | np.ndarray):
+        raise InputError(
+            f"{type(held).__name__} is no picture",
+            hint="give a path, a file's bytes, a Pillow picture, an array [H, W] or [H, W, C] of "
+            "uint8, or a list of them",
+        )
     if isinstance(held, images.Image):
         from PIL import ImageOps
 

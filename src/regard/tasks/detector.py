@@ -13,7 +13,7 @@ from regard.errors import InputError
 
 if TYPE_CHECKING:
     from regard.tasks.object_detection import ObjectDetection
-    from regard.tasks.pictures import Picture
+    from regard.tasks.stored import Picture
 
 THRESHOLD = 0.5
 
@@ -82,8 +82,8 @@ class Detector:
         """Find the objects in one picture or many.
 
         Args:
-            pictures: a path, a Pillow picture, or an array [H, W] or [H, W, C] of uint8; or a list
-                of them.
+            pictures: a path, a file's bytes, a Pillow picture, or an array [H, W] or [H, W, C] of
+                uint8; or a list of them.
             threshold: boxes below this probability are left out.
 
         Returns:
@@ -91,8 +91,10 @@ class Detector:
 
         Raises:
             DataError: a picture is broken.
-            InputError: a file is not there.
+            InputError: a file is not there, or it is no picture at all; the threshold is no number.
         """
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise InputError(f"threshold is a number from 0 to 1, not {threshold!r}")
         many = isinstance(pictures, list | tuple)
         rows = list(pictures) if many else [pictures]
         found = [

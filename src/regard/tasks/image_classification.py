@@ -22,7 +22,8 @@ from regard.metrics.classification import compare_all, ranked_scorers, score_all
 from regard.nn.modes import evaluating
 from regard.recipe import Recipe
 from regard.tasks.picture_classifier import PictureClassifier
-from regard.tasks.pictures import LabeledPictures, Picture
+from regard.tasks.pictures import LabeledPictures
+from regard.tasks.stored import Picture
 from regard.tasks.task import Evaluation, Examples, Sample
 
 RANKS = 5

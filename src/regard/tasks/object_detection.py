@@ -25,7 +25,8 @@ from regard.nn.boxes import corners
 from regard.nn.modes import evaluating
 from regard.recipe import Recipe
 from regard.tasks.detector import Box, Detector, boxes_from
-from regard.tasks.pictures import LabeledPictures, Picture
+from regard.tasks.pictures import LabeledPictures
+from regard.tasks.stored import Picture
 from regard.tasks.task import Evaluation, Examples, Sample
 
 CARRIED = ("mean", "std", "fit", "smallest", "flip", "upend")
@@ -56,9 +57,11 @@ class ObjectDetection(LabeledPictures):
         """A source's pictures, with boxes as they lie in them."""
         return super().prepared(Carried(source))
 
-    def examples(self, source: PictureSource, count: int | None = None) -> Examples:
+    def examples(
+        self, source: PictureSource, count: int | None = None, *, broken: str | None = None
+    ) -> Examples:
         """The same as a reader has them."""
-        return super().examples(Carried(source), count)
+        return super().examples(Carried(source), count, broken=broken)
 
     def collate(self) -> BoxBatches:
         """Pictures with their boxes.

@@ -13,7 +13,7 @@ from regard.tasks.classifier import Label
 
 if TYPE_CHECKING:
     from regard.tasks.image_classification import ImageClassification
-    from regard.tasks.pictures import Picture
+    from regard.tasks.stored import Picture
 
 
 class PictureClassifier:
@@ -40,15 +40,15 @@ class PictureClassifier:
         """Classify one picture or many.
 
         Args:
-            pictures: a path, a Pillow picture, or an array [H, W] or [H, W, C] of uint8; or a list
-                of them.
+            pictures: a path, a file's bytes, a Pillow picture, or an array [H, W] or [H, W, C] of
+                uint8; or a list of them.
 
         Returns:
             `regard.tasks.classifier.Label`; a list for a list.
 
         Raises:
             DataError: a picture is broken.
-            InputError: a file is not there.
+            InputError: a file is not there, or it is no picture at all.
         """
         many = isinstance(pictures, list | tuple)
         rows = list(pictures) if many else [pictures]

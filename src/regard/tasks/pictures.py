@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,32 +22,19 @@ from regard.data.augment import Augmentation, RandAugmentSettings
 from regard.data.batching import Collate
 from regard.data.codecs import Codec, CodecError
 from regard.data.picture_batches import statistics_of
-from regard.data.pictures import Form, Names, Pictures, opened
+from regard.data.pictures import Form, Names, Pictures
 from regard.data.prepared import NAME
 from regard.data.readers.pictures import LABEL, PICTURE, PictureSource, open_pictures
-from regard.errors import DataError, InputError, RecipeError
+from regard.errors import DataError, RecipeError
 from regard.recipe import Recipe
 from regard.recipe.augmentation import Augmentation as Section
 from regard.tasks.labels import Labeled
+from regard.tasks.stored import Picture, Stored, decoded
 from regard.tasks.task import Examples, Report, Splits, Task
 from regard.tasks.text import DEFAULT_BATCH_TOKENS, left_out, objective_of, shuffled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-Picture = Any
-"""A path, a Pillow picture, an array [H, W] or [H, W, C] of uint8, or a `Stored` one."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A picture where a source has it."""
-
-    source: PictureSource
-    name: str
-
-    def __str__(self) -> str:
-        return self.source.origin(self.name)
 
 
 class PictureTask(Task):
@@ -262,16 +249,7 @@ class PictureTask(Task):
             DataError: it is broken.
             InputError: it is none, or no file is there.
         """
-        where = str(picture) if isinstance(picture, str | Path | Stored) else None
-        try:
-            if isinstance(picture, str | Path):
-                held: Any = _file(Path(picture))
-            else:
-                stored = isinstance(picture, Stored)
-                held = picture.source.read(picture.name) if stored else picture
-            return opened(held, self.form.channels)
-        except DataError as error:
-            raise DataError(error.what, where=error.where or where, hint=error.hint) from None
+        return decoded(picture, self.form.channels)
 
     def numbers(self, pictures: Sequence[Picture]) -> Tensor:
         """Pictures as the model gets them, [B, C, H, W]."""
@@ -286,24 +264,36 @@ class PictureTask(Task):
         for start in range(0, len(pictures), self.at_once):
             yield self.numbers(pictures[start : start + self.at_once])
 
-    def examples(self, source: PictureSource, count: int | None = None) -> Examples:
-        """Pictures with their labels; what is broken as the recipe says.
+    def examples(
+        self, source: PictureSource, count: int | None = None, *, broken: str | None = None
+    ) -> Examples:
+        """Pictures with their labels.
 
         Args:
             source: what reads them.
             count: of the first few alone; None = all.
+            broken: ``error`` or ``skip``; None = as the recipe says.
+
+        Raises:
+            DataError: there is no picture that can be read.
         """
-        place = source.columns.index(LABEL)
+        place, skip = source.columns.index(LABEL), (broken or self.recipe.data.broken) == "skip"
         pictures, labels, origins = list[Stored](), list[str](), list[str]()
+        left = 0
         for example in source:
             if len(pictures) == count:
                 break
             found = Stored(source, example.fields[0])
-            if self.recipe.data.broken != "skip" or self._sound(found):
-                pictures.append(found)
-                labels.append(" ".join(example.fields[place].split()))
-                origins.append(example.origin)
-        return Examples(pictures, labels, origins)
+            if skip and not self._sound(found):
+                left += 1
+                continue
+            pictures.append(found)
+            labels.append(" ".join(example.fields[place].split()))
+            origins.append(example.origin)
+        if not pictures:
+            what = f"none of its {left:,} pictures can be read" if left else "it holds no picture"
+            raise DataError(what, where=str(source.path))
+        return Examples(pictures, labels, origins, left_out=left)
 
     def _sound(self, picture: Stored) -> bool:
         try:
@@ -361,24 +351,23 @@ class LabeledPictures(Labeled, PictureTask):
     def read(self, data: Mapping[str, Any] | None = None, *, split: str = "valid") -> Examples:
         """Pictures and what is right of a split, or of ``data``.
 
+        Args:
+            data: in the recipe's words; with ``broken`` as `PictureTask.examples` has it, which
+                may stand alone.
+            split: where ``data`` say no more.
+
         Raises:
             DataError: a label is not known.
+            RecipeError: ``broken`` is something else.
         """
-        found = self.examples(self.of_split(split) if data is None else self.source(data))
+        given = dict(data or {})
+        if (broken := given.pop("broken", None)) not in (None, "error", "skip"):
+            raise RecipeError(f"is {broken!r}: error or skip", where="data.broken")
+        source = self.source(given) if given else self.of_split(split)
+        found = self.examples(source, broken=broken)
         try:
             self.target.encode_batch(found.references)
         except CodecError as error:
             where = found.origins[error.number]
             raise DataError(error.what, where=where, hint=error.hint) from None
         return found
-
-
-def _file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"this picture cannot be read: {error.strerror}",
-            where=str(path),
-            hint="give the path of a picture, such as photo.jpg",
-        ) from None

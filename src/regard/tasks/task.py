@@ -37,12 +37,14 @@ class Examples:
         sources, references: texts, or what else the task's inputs and answers are.
         origins: where each stands, ``file:line``.
         apart: whether each is by itself, not a piece of one long text.
+        left_out: how many inputs could not be read and are not among them.
     """
 
     sources: Sequence[Any]
     references: Sequence[Any]
     origins: Sequence[str]
     apart: bool = True
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.sources)

@@ -29,7 +29,7 @@ from regard.cli.new.common import (
     write,
 )
 from regard.cli.new.encoder import OPTIMIZER
-from regard.errors import DataError
+from regard.errors import DataError, InputError
 
 MEASURED = 200
 """Pictures whose size and colors are looked at; all are counted."""
@@ -74,6 +74,8 @@ def image_classification(
     """
     refuse_existing(output)
     columns = {"picture": field(picture), "label": field(label)}
+    for path in filter(None, (train, valid, test)):
+        _check_columns(path, columns)
     splits = {name: data_of(path, columns) for name, path in splits_of(train, valid, test).items()}
     counted = {name: measure(data) for name, data in splits.items()}
     data = [
@@ -93,6 +95,23 @@ def data_of(path: Path, columns: Mapping[str, str | int]) -> dict[str, Any]:
     usual = all(name == given for name, given in columns.items())
     fields = {"fields": dict(columns)} if is_table(path) and not usual else {}
     return {"file": str(path), **fields}
+
+
+def _check_columns(path: Path, columns: Mapping[str, str | int]) -> None:
+    """Refuse a table that lacks a column, in the words of this command."""
+    from regard.data.readers.tables import columns_of, is_table
+
+    if not is_table(path) or not path.is_file():
+        return
+    known = columns_of(path)
+    if lacking := [
+        name for name in columns.values() if isinstance(name, str) and name not in known
+    ]:
+        raise InputError(
+            f"there is no field {lacking[0]!r}, but {', '.join(known)}",
+            where=str(path),
+            hint="say which hold the pictures' paths and the labels: --picture FIELD --label FIELD",
+        )
 
 
 def _line(split: Mapping[str, Any], output: Path) -> str:

@@ -26,8 +26,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
+from regard.data.readers.layout import ENDINGS
 from regard.data.readers.lines import check_file
-from regard.data.readers.pictures import ENDINGS, Files, Folder, PictureSource, files_of
+from regard.data.readers.pictures import Files, Folder, PictureSource, files_of
 from regard.data.readers.source import check_keys
 from regard.errors import DataError, RecipeError
 
@@ -113,8 +114,9 @@ class Voc(BoxSource):
             elif path.suffix == ".txt" and path.parent.as_posix().endswith(_SETS):
                 lists[path] = name
         if not notes:
+            by_class = "; pictures by class are for image-classification" if pictures else ""
             raise DataError(
-                "there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS
+                "there is no annotation (.xml) in it", where=str(self.path), hint=_FORMS + by_class
             )
         for note in notes if self._part is None else self._listed(self._part, lists, notes):
             folders = {note.parent, *(note.parent.parent / name for name in _BESIDE)}

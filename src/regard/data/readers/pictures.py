@@ -10,9 +10,10 @@ folder, zip, tar        the label is the name of the folder that directly holds 
 other files there       left out and counted, by their ending; hidden ones (``.x``, ``__MACOSX``)
                         are none of the data
 folder of no picture    is named, and no class
+data of another kind    ``DataError``: no picture, parts such as train/ and valid/, boxes
 order                   by name in folders, as they stand in archives, tables and IDX files
 table                   paths are relative to the table; a missing picture is a ``DataError`` with
-                        the table's line
+                        the table's line, and so is one without a name or a label
 IDX                     bytes alone, ``[N, H, W]`` or ``[N, H, W, C]``, also ``.gz`` and ``.zst``;
                         labels are their numbers; unequal counts are a ``DataError``
 damaged archive         ``DataError`` with the archive and, where it is known, the member
@@ -39,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from regard.data.readers.idx import read_idx
+from regard.data.readers.layout import ENDINGS, FORMS, check_layout
 from regard.data.readers.lines import check_file, display_name
 from regard.data.readers.source import Example, check_keys
 from regard.data.readers.tables import Table, is_table
@@ -48,20 +50,11 @@ Pixels = npt.NDArray[np.uint8]
 """A picture that needs no decoding, [H, W] or [H, W, C]."""
 
 PICTURE, LABEL = "picture", "label"
-ENDINGS = (
-    *(".jpg", ".jpeg", ".jpe", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"),
-    *(".pbm", ".pnm", ".avif", ".jp2", ".ico"),
-)
 TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 NO_PICTURE = "no picture by its ending"
 MOST_BYTES = 1 << 29
 """Of one member of an archive, unpacked: beyond that it is a trap."""
 
-_FORMS = (
-    "give a folder that holds a folder for each class, the same as .zip or .tar, a table (.csv, "
-    ".tsv, .jsonl, .parquet) with the columns picture (a path) and label, or IDX files as source "
-    "(pictures) and target (labels)"
-)
 _DAMAGE = (
     OSError,
     EOFError,
@@ -117,7 +110,7 @@ class PictureSource(ABC):
         """Where its label stands."""
         return self.origin(name)
 
-    def _labeled(self, names: Iterator[str]) -> Iterator[tuple[str, str]]:
+    def _labeled(self, names: Iterable[str]) -> Iterator[tuple[str, str]]:
         """Those that are pictures, each with the folder that holds it."""
         for name in names:
             path = PurePosixPath(name)
@@ -151,7 +144,9 @@ class Files(PictureSource):
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Of the pictures, with the folders that hold them."""
-        return self._labeled(self.names())
+        names = list(self.names())
+        check_layout(str(self.path), names)
+        return self._labeled(names)
 
 
 class Folder(Files):
@@ -239,7 +234,10 @@ class Tar(Files):
     def _opened(self) -> tarfile.TarFile:
         if self._archive is None:
             with _damage(str(self.path)):
-                self._archive = tarfile.open(self.path)  # noqa: SIM115 (as long as the source)
+                try:
+                    self._archive = tarfile.open(self.path)  # noqa: SIM115 (with the source)
+                except tarfile.ReadError as error:  # its own words are a line for each packing
+                    raise tarfile.ReadError("it is no tar archive, packed or not") from error
             weakref.finalize(self, self._archive.close)
         return self._archive
 
@@ -299,10 +297,13 @@ class PictureTable(PictureSource):
 
     def named(self) -> Iterator[tuple[str, str]]:
         """As the table has them."""
-        for one in self._table:
-            if any(field.strip() for field in one.fields):
-                check_file(self._place(one.fields[0]), one.origin)
-                yield one.fields[0], one.fields[1]
+        for one in self:
+            for column, field in zip(self.columns, one.fields, strict=True):
+                if not field.strip():
+                    what, hint = f"the row has no {column}", "fill it in, or leave the row out"
+                    raise DataError(what, where=one.origin, hint=hint)
+            check_file(self._place(one.fields[0]), one.origin)
+            yield one.fields[0], one.fields[1]
 
     def read(self, name: str) -> bytes:
         """The file's bytes."""
@@ -332,7 +333,7 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         check_keys(data, ("file", "fields", "source", "target"), missing=False)
         if not {"source", "target"} <= data.keys() or Path(str(data["source"])).is_dir():
             raise RecipeError(
-                "file is needed, or source and target as IDX files", where="data", hint=_FORMS
+                "file is needed, or source and target as IDX files", where="data", hint=FORMS
             )
         check_keys(data, ("source", "target"), missing=True)
         return Idx(check_file(data["source"]), check_file(data["target"]))
@@ -348,10 +349,11 @@ def open_pictures(data: Mapping[str, Any]) -> PictureSource:
         return found
     path = check_file(path)
     if not is_table(path):
+        boxes = path.suffix.lower() == ".json"
         raise DataError(
             "the kind of these pictures cannot be told from the name",
             where=str(path),
-            hint=_FORMS,
+            hint='COCO\'s boxes are for task = "object-detection"' if boxes else FORMS,
         )
     fields = fields or {name: name for name in PictureSource.columns}
     check_keys(fields, PictureSource.columns, missing=True)
