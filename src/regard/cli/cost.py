@@ -115,7 +115,7 @@ def _print(recipe: str, found: Recipe, config: Any, counted: Cost) -> None:
         said += " (assumed: what the text has is not known here; give model.vocab_size=N)"
     say(f"{recipe}: {counted.family}, {counted.parameters:,} parameters{said}")
     head = getattr(config, "head", None)
-    labels = None if head is None else dict(head.options).get("num_classes")
+    labels = dict(getattr(head, "options", ())).get("num_classes")  # what says words has none
     if labels is not None and "head" not in found.model:
         say(f"with a head for {labels} label(s) (assumed: how many there are, the data tell)")
     if found.adapter is not None or found.freeze:
