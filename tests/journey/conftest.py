@@ -43,9 +43,11 @@ def call(tmp_path, monkeypatch, capsys):
     def run(*arguments, stdin=None):
         from regard.cli import entry
 
-        if stdin is not None:
-            data = stdin if isinstance(stdin, bytes) else stdin.encode("utf-8")
-            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        data = stdin.encode("utf-8") if isinstance(stdin, str) else stdin or b""
+        given = io.TextIOWrapper(io.BytesIO(data))
+        if stdin is None:  # a terminal
+            given.isatty = lambda: True
+        monkeypatch.setattr(sys, "stdin", given)
         capsys.readouterr()
         status = entry.run([str(argument) for argument in arguments])
         said = capsys.readouterr()

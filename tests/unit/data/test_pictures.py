@@ -15,7 +15,7 @@ from regard.data.codecs import Labels
 from regard.data.picture_batches import PictureBatches, pixels_of, statistics_of
 from regard.data.pictures import Form, Names, Pictures, decode, opened
 from regard.data.readers.pictures import open_pictures
-from regard.errors import DataError
+from regard.errors import DataError, InputError
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -128,7 +128,7 @@ def test_what_users_hand_over() -> None:
     for bad in (held.astype(np.float32), np.zeros((0, 4), np.uint8), np.zeros(4, np.uint8)):
         with pytest.raises(DataError, match="an array of pixels is uint8"):
             opened(bad, 3)
-    with pytest.raises(DataError):
+    with pytest.raises(InputError, match="int is no picture"):
         opened(3, 3)
 
 
