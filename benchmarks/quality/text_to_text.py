@@ -5,9 +5,9 @@
 
 ``--data`` holds ``multi30k/raw/`` and ``summ_scitldr_a/``. Translation is trained by the recipes
 `multi30k-text-to-text` and `multi30k-en-de`, at equal steps of one micro-batch, each with its
-family's optimizer; the original's rate rises for a third of the steps. Summaries are trained twice,
-from random weights and after `scitldr-spans` on the abstracts of the same training papers. A run
-that is there is gone on with.
+family's optimizer; the original's rate rises for a third of the steps, to a peak that suits so
+small a batch. Summaries are trained twice, from random weights and after `scitldr-spans` on the
+abstracts of the same training papers. A run that is there is gone on with.
 """
 
 from __future__ import annotations
@@ -50,7 +50,10 @@ def translation(options: argparse.Namespace) -> None:
     settings += [f"training.threads={options.threads}", f"training.max_steps={options.steps}"]
     settings += ["training.accumulate=1"]
     own = {
-        "multi30k-en-de": [f"training.schedule.warmup_steps={options.steps // 3}"],
+        "multi30k-en-de": [
+            f"training.schedule.warmup_steps={options.steps // 3}",
+            "training.schedule.peak=0.002",
+        ],
         "multi30k-text-to-text": [],
     }
     found = {

@@ -166,7 +166,7 @@ def test_boxes_follow_the_pixels_through_every_change(tmp_path, form):
     assert seen > 50
 
 
-def test_one_large_picture_lives_at_a_time(tmp_path, monkeypatch):
+def test_one_large_picture_lives_at_a_time(tmp_path, monkeypatch, request):
     held, real = list[weakref.ref](), pictures._decode
 
     def counted(*given):
@@ -178,6 +178,8 @@ def test_one_large_picture_lives_at_a_time(tmp_path, monkeypatch):
 
     data = prepared(boxed(tmp_path), LARGE, tmp_path / "cache")
     monkeypatch.setattr(pictures, "_decode", counted)
+    gc.freeze()  # what other tests left need not be looked through 48 times
+    request.addfinalizer(gc.unfreeze)
     target, rows = Boxes(["cat"]), np.arange(12)
     for batches in (
         BoxBatches(LARGE, EVERY, 9, target, 2),
