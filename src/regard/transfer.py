@@ -15,6 +15,7 @@ from torch import nn
 from regard import registry
 from regard.errors import CheckpointError, RecipeError
 from regard.nn.adapters import add_adapters, merge_adapters
+from regard.nn.patches import PatchEmbedding
 from regard.nn.positions import Grid
 from regard.recipe import Recipe
 from regard.recipe.transfer import AdapterSpec
@@ -148,7 +149,8 @@ def start_weights(
     """Fill a new model with a run's weights, adapters merged into them.
 
     A head of another kind, for other classes, or that is to be new, keeps its random weights.
-    Positions on a grid are interpolated where the model's is of another size.
+    Positions on a grid and the map of patches are interpolated where the model's are of another
+    size.
 
     Returns:
         What came from there and what is new, in words; the names of what came.
@@ -189,13 +191,15 @@ def start_weights(
 
 
 def _interpolated(model: nn.Module, theirs: nn.Module) -> dict[str, Any]:
-    """Tables of positions on grids of another size, brought to the model's."""
+    """Positions on grids and maps of patches of another size, brought to the model's."""
     other, made = dict(theirs.named_modules()), dict[str, Any]()
     for name, module in model.named_modules():
-        there = other.get(name)
+        there, found = other.get(name), dict[str, Any]()
         if isinstance(module, Grid) and isinstance(there, Grid) and module.grid != there.grid:
             found = module.interpolated(there)
-            made |= {f"{name}.{key}": table for key, table in found.items()}
+        elif isinstance(module, PatchEmbedding) and isinstance(there, PatchEmbedding):
+            found = module.interpolated(there) if module.patch != there.patch else {}
+        made |= {f"{name}.{key}": table for key, table in found.items()}
     return made
 
 

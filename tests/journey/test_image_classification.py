@@ -289,6 +289,14 @@ def test_larger_pictures_start_from_interpolated_positions(call, folder, run):
     assert "new, drawn at random: none" in done.stderr
 
 
+def test_larger_patches_start_from_an_interpolated_map(call, folder, run):
+    larger = ["model.image_size=32", "model.patch_size=8", f"model.start_from={run}"]
+    done = call("train", "bars.toml", *FEW, *larger, "--run", "patches")
+    assert done.returncode == 0, done.stderr
+    assert "interpolated: embedding.linear.weight" in done.stderr
+    assert "new, drawn at random: none" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

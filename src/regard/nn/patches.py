@@ -13,6 +13,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from regard.errors import InputError
 from regard.nn.linear import Linear
@@ -80,6 +81,26 @@ class PatchEmbedding(nn.Module):
         patches = whole.reshape(shape).permute(order)  # [B, counts, C, lengths]
         patches = patches.reshape(len(pixels), -1, self.numbers)  # [B, N, K]
         return cast(Tensor, self.linear(patches.to(self.linear.weight.dtype)))
+
+    @torch.no_grad()
+    def interpolated(self, theirs: PatchEmbedding) -> dict[str, Tensor]:
+        """This weight out of that for patches of another size, by the parameter's name.
+
+        A patch that is drawn larger, by linear interpolation, makes the same token as before; for
+        a smaller one the weight is the nearest to that (Beyer et al., 2023, FlexiViT, section 3.4).
+        Nothing where the two have other channels, axes or widths.
+        """
+        weight = theirs.linear.weight
+        there, here = (theirs.channels, len(theirs.patch)), (self.channels, len(self.patch))
+        if there != here or len(weight) != len(self.linear.weight):
+            return {}
+        made = weight.detach().view(len(weight), self.channels, *theirs.patch)
+        for axis, (old, new) in enumerate(zip(theirs.patch, self.patch, strict=True), 2):
+            each = torch.eye(old, dtype=torch.float64)[None, None]
+            drawn = F.interpolate(each, (old, new), mode="bilinear", antialias=True)[0, 0]
+            back = torch.linalg.pinv(drawn).to(made)  # [new, old]
+            made = (made.movedim(axis, -1) @ back.T).movedim(-1, axis)
+        return {"linear.weight": made.flatten(1)}
 
 
 class LearnedTokens(nn.Module):
