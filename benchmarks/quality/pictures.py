@@ -1,10 +1,11 @@
-"""MNIST, CIFAR-10 and BCCD by their recipes, from random weights; CIFAR-10's curve.
+"""MNIST, CIFAR-10 and BCCD by their recipes, from random weights; BCCD from CIFAR-10's run too.
 
-    python -m benchmarks.quality.pictures --data DIR --runs DIR [--sets mnist cifar10 bccd]
-        [--threads 2] [--set training.max_epochs=30 …] [--curve FILE.png]
+    python -m benchmarks.quality.pictures --data DIR --runs DIR
+        [--sets mnist cifar10 bccd bccd-after-cifar10] [--threads 2]
+        [--set training.max_epochs=30 …] [--curve FILE.png]
 
 ``--data`` holds ``img_mnist/``, ``img_cifar10_jpeg/`` and ``det_bccd/``. A run that is there is
-gone on with, one that is finished is only scored.
+gone on with, one that is finished is only scored. A run after another's starts from its weights.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ FILES = {
     },
     "bccd": {"data.train.file": "det_bccd/bccd.zip", "data.valid.file": "det_bccd/bccd.zip"},
 }
+AFTER = "-after-"
+SETS = (*FILES, f"bccd{AFTER}cifar10")
 SCORES = {
     "mnist": ("top1",),
     "cifar10": ("top1", "top5"),
@@ -40,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--sets", nargs="+", choices=FILES, default=list(FILES))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all sets")
     parser.add_argument("--curve", type=Path, help="a PNG of the errors while cifar10 was trained")
@@ -52,19 +55,22 @@ def main() -> None:
     threads = f"{options.threads} thread(s) a run"
     more = f", {' '.join(options.set)}" if options.set else ""
     said = f"{measured_on()} {threads}, seed 1{more}."
-    write_section("Small pictures from random weights", f"{said}\n\n{table(header, rows)}")
+    write_section("Small pictures", f"{said}\n\n{table(header, rows)}")
 
 
 def row(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     """A recipe's score."""
-    settings = [f"{key}={options.data / file}" for key, file in FILES[name].items()]
+    recipe, _, before = name.partition(AFTER)
+    settings = [f"{key}={options.data / file}" for key, file in FILES[recipe].items()]
     settings += [f"training.threads={options.threads}", *options.set]
+    if before:
+        settings.append(f"model.start_from={options.runs / before}")
     bccd = {"file": str(options.data / FILES["bccd"]["data.train.file"]), "part": "test"}
-    data = bccd if name == "bccd" else None
-    found = scored(name, settings, options.runs / name, SCORES[name], data)
-    told = ", ".join(f"{score} **{found[score]:.2f}**" for score in SCORES[name])
+    data = bccd if recipe == "bccd" else None
+    found = scored(recipe, settings, options.runs / name, SCORES[recipe], data)
+    told = ", ".join(f"{score} **{found[score]:.2f}**" for score in SCORES[recipe])
     return (
-        f"`{name}`",
+        f"`{recipe}`" + (f" from `{before}`" if before else ""),
         f"{found['parameters']:,}",
         f"{found['steps']:,}",
         told,
