@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from regard.nn import LayerSpec, Padding, PositionSpec, Stack, StackSpec
 from regard.nn.positions.grid import Grid, GridOptions
 from regard.nn.positions.scheme import GridSize, SchemeSize
+from regard.nn.positions.sinusoidal import sinusoids
 
 CPU = torch.device("cpu")
 
@@ -33,6 +34,20 @@ def test_another_size_is_torchs_bicubic_interpolation(other):
         torch.testing.assert_close(made[1:-2], truth)
         assert torch.equal(made[:1], table[:1])
         assert torch.equal(made[-2:], table[-2:])
+
+
+@torch.no_grad()
+def test_a_start_of_sinusoids():
+    """Each axis has half of the width, tokens outside of the grid begin at random."""
+    size = SchemeSize(9, 4, 2, 99, 1, GridSize((5, 7), 1, 2))
+    table = Grid(size, GridOptions(start="sinusoidal")).weight
+    rows, columns = sinusoids(5, 4), sinusoids(7, 4)
+    for row in range(5):
+        for column in range(7):
+            place = torch.cat([rows[row], columns[column], torch.zeros(1)])
+            assert torch.equal(table[1 + 7 * row + column], place)
+    assert 0 < table[0].abs().max() < 0.1
+    assert 0 < table[-2:].abs().max() < 0.1
 
 
 @torch.no_grad()

@@ -11,13 +11,16 @@ several sizes may share a batch, and padding moves nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regard.nn.positions.scheme import GridSize, PositionScheme, SchemeSize
+from regard.nn.positions.sinusoidal import sinusoids
 
 STD = 0.02
 """Of the tables at the start (the paper's code)."""
@@ -33,9 +36,12 @@ class GridOptions:
     Attributes:
         every_layer: whether each further layer adds a table of its own to its input (Fang et al.,
             2021, "YOLOS").
+        start: where the first table begins: ``random``, or ``sinusoidal``, at waves along each axis
+            (fixed in Beyer et al., 2022), so that neighbors are alike from the first step.
     """
 
     every_layer: bool = False
+    start: Literal["random", "sinusoidal"] = "random"
 
 
 class Grid(PositionScheme):
@@ -53,6 +59,9 @@ class Grid(PositionScheme):
         for table in self.parameters():
             if table.numel():  # one layer has no further ones
                 nn.init.normal_(table, std=STD)
+        if options.start == "sinusoidal":
+            inside = slice(self.grid.before, self.grid.tokens - self.grid.after)
+            self.weight.data[inside] = waves(self.grid.shape, size.d_model)
 
     def places(self, grid: GridSize, device: torch.device) -> Tensor:
         """[1, T] on the grid trained on; else [1, T, axes, 2], see `_near`."""
@@ -135,6 +144,21 @@ class Grid(PositionScheme):
         alone = (torch.arange(rows.shape[-1], device=rows.device) == 0).double()
         rows = torch.where(outside, place[..., :1], rows + self.grid.before)
         return rows, torch.where(outside, alone, weights)
+
+
+def waves(shape: Sequence[int], d_model: int) -> Tensor:
+    """Sinusoids of each axis side by side, for the places of a grid in the order of its tokens.
+
+    Returns:
+        [product of ``shape``, d_model]; what the width has beyond a sine and a cosine for each axis
+        and wavelength is zero.
+    """
+    width = d_model // (2 * len(shape)) * 2
+    each = [sinusoids(length, width) for length in shape]
+    places = torch.cartesian_prod(*(torch.arange(length) for length in shape))
+    rows = places.view(-1, len(shape)).unbind(1)
+    found = torch.cat([table[row] for table, row in zip(each, rows, strict=True)], dim=1)
+    return F.pad(found, (0, d_model - found.shape[1]))
 
 
 def _cubic(distance: Tensor) -> Tensor:
