@@ -49,6 +49,10 @@ _SIZES = {
 }
 """Layers, heads and width: the paper's, and below them those of DeiT (Touvron et al., 2020)."""
 
+DETECTION_STD = 1.0
+"""Of detection tokens at the start, as DETR's queries: what the first layers add to all of them
+alike drowns the 0.02 of YOLOS, which begins at pretrained weights."""
+
 _PICTURES = {4: 32, 16: 224, 32: 224}
 """Width of a patch, and of the pictures that it is for."""
 
@@ -154,7 +158,7 @@ class ViT(nn.Module):
         self.embedding = PatchEmbedding(config.channels, config.patch, width)
         self.class_token = LearnedTokens(1, width) if config.pooling == "class" else None
         self.detection_tokens = (
-            LearnedTokens(config.detections, width) if config.detections else None
+            LearnedTokens(config.detections, width, DETECTION_STD) if config.detections else None
         )
         grid = self._around(config.grid)
         self.encoder = Stack(

@@ -20,7 +20,7 @@ from regard.nn.linear import Linear
 from regard.spec import Fraction
 
 STD = 0.02
-"""Of learned tokens at the start."""
+"""Of learned tokens at the start (the code of DeiT and YOLOS)."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class PatchEmbedding(nn.Module):
 class LearnedTokens(nn.Module):
     """Tokens that every example has, such as a class token.
 
-    N(0, 0.02²) at the start (the code of DeiT and YOLOS): of several, no two are alike.
+    N(0, ``std``²) at the start: of several, no two are alike.
 
     Attributes:
         looks_up: optimizers treat such weights apart.
@@ -114,10 +114,10 @@ class LearnedTokens(nn.Module):
 
     looks_up = True
 
-    def __init__(self, count: int, d_model: int) -> None:
+    def __init__(self, count: int, d_model: int, std: float = STD) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(count, d_model))
-        nn.init.normal_(self.weight, std=STD)
+        nn.init.normal_(self.weight, std=std)
 
     def forward(self, batch: int) -> Tensor:
         """[B, count, d_model]."""
