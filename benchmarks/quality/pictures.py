@@ -11,7 +11,9 @@ gone on with, one that is finished is only scored. A run after another's starts 
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean
 
 from benchmarks.quality.runs import events, scored
 from benchmarks.report import existing, measured_on, save_picture, table, write_section
@@ -65,8 +67,14 @@ def row(name: str, options: argparse.Namespace) -> tuple[str, ...]:
     settings += [f"training.threads={options.threads}", *options.set]
     if before:
         settings.append(f"model.start_from={options.runs / before}")
-    bccd = {"file": str(options.data / FILES["bccd"]["data.train.file"]), "part": "test"}
-    data = bccd if recipe == "bccd" else None
+    valid = "data.valid."  # only BCCD has a third part
+    data = {
+        key.removeprefix(valid): str(options.data / file)
+        for key, file in FILES[recipe].items()
+        if key.startswith(valid)
+    }
+    if recipe == "bccd":
+        data["part"] = "test"
     found = scored(recipe, settings, options.runs / name, SCORES[recipe], data)
     told = ", ".join(f"{score} **{found[score]:.2f}**" for score in SCORES[recipe])
     return (
@@ -79,15 +87,26 @@ def row(name: str, options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def draw(run: Path, path: Path) -> None:
-    """The share of wrong answers over the steps."""
+    """The share of right answers over the steps, on validation and on changed training pictures."""
     import matplotlib.pyplot as plt
 
-    found = [event for event in events(run) if event["event"] == "evaluation"]
+    found = events(run)
+    scored_at = [event for event in found if event["event"] == "evaluation"]
+    valid = {one["step"]: 100 - 100 * one["scores"]["error"] for one in scored_at}
+    steps = [event for event in found if event["event"] == "step"]
+    train = {
+        last: mean(
+            100 - 100 * one["terms"]["error"] for one in steps if first < one["step"] <= last
+        )
+        for first, last in pairwise(valid)
+    }
     figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
-    axes.plot([one["step"] for one in found], [100 * one["scores"]["error"] for one in found])
+    axes.plot(list(valid), list(valid.values()), label="validation")
+    axes.plot(list(train), list(train.values()), ":", label="training, pictures changed")
     axes.set_xlabel("step")
-    axes.set_ylabel("wrong, %")
+    axes.set_ylabel("right, %")
     axes.set_ylim(bottom=0)
+    axes.legend(loc="lower right", frameon=False)
     axes.grid(alpha=0.3)
     save_picture(figure, path)
 

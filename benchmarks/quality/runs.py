@@ -24,7 +24,7 @@ def scored(
         settings: what is said over the recipe, ``key=value`` each.
         path: of the run. One that was stopped goes on, one that is finished is only scored.
         scores: which to keep.
-        data: what is scored; none: ``data.test``, or ``data.valid``.
+        data: what is scored; none: the recipe's ``data.test``.
 
     Returns:
         The scores by name, ``steps``, ``parameters``, and the ``minutes`` that steps took.

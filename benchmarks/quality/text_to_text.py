@@ -78,11 +78,13 @@ def summaries(options: argparse.Namespace) -> None:
     }
     threads = f"training.threads={options.threads}"
     spans = options.runs / "scitldr-spans"
-    texts = [
-        f"data.{part}.file={abstracts(files[part], options.runs / f'scitldr-{part}.txt')}"
+    texts = {
+        part: str(abstracts(files[part], options.runs / f"scitldr-{part}.txt"))
         for part in ("train", "valid")
-    ]
-    before = scored("scitldr-spans", [*texts, threads], spans, ("exact_spans",))
+    }
+    blocks = [f"data.{part}.file={path}" for part, path in texts.items()]
+    held = {"file": texts["valid"]}
+    before = scored("scitldr-spans", [*blocks, threads], spans, ("exact_spans",), held)
     settings = [*(f"data.{part}.file={path}" for part, path in files.items()), threads]
     ways = {"random weights": [], "spans of the same abstracts": [f"model.start_from={spans}"]}
     rows = []
