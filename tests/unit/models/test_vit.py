@@ -27,6 +27,12 @@ def small(**more):
     return ViT(ViTConfig.preset("tiny-4", overrides=overrides)).eval()
 
 
+def test_detection_tokens_begin_apart_and_the_class_token_small():
+    model = small(detections=50)
+    assert 0.9 < model.detection_tokens.weight.std() < 1.1
+    assert 0 < model.class_token.weight.std() < 0.04
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_presets_have_their_published_sizes(name):
     head = {"kind": "classification", "num_classes": 1000}
