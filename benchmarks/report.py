@@ -60,7 +60,8 @@ def measured_on() -> str:
 
     facts = machine()
     day = datetime.datetime.now(tz=datetime.UTC).date()
+    threads = torch.get_num_threads()
     return (
-        f"{day}, {facts['processor']}, {torch.get_num_threads()} threads, Python "
+        f"{day}, {facts['processor']}, {threads} thread{'s' * (threads != 1)}, Python "
         f"{platform.python_version()}, torch {facts['torch']}, regard {facts['regard']}."
     )

@@ -48,9 +48,9 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all sets")
-    parser.add_argument("--curve", type=Path, help="a PNG of the errors while cifar10 was trained")
+    parser.add_argument("--curve", type=Path, help="a PNG of the share of right answers in cifar10")
     options = parser.parse_args()
-    rows = [row(name, options) for name in options.sets]
+    rows = [row(name, options) for name in SETS if name in options.sets]
     if options.curve:
         draw(options.runs / "cifar10", options.curve)
     header = ("recipe", "parameters", "steps", "score", "minutes of steps")

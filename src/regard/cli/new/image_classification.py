@@ -37,18 +37,17 @@ MEASURED = 200
 IDX_PICTURES, IDX_LABELS = "-images-idx3", "-labels-idx1"
 """MNIST's names: the labels of such a file of pictures stand beside it."""
 
-BATCH = 128
+BATCH = 64
 
 # Up to so many pixels of a picture's shorter side: size that is read, patch.
 _PATCHES = ((40, (None, 4)), (96, (64, 8)), (160, (128, 16)), (None, (224, 16)))
 
 # Up to so many pictures: width, layers, heads, hidden width, peak rate, epochs aimed at, steps at
-# most. The fewer there are, the more often each is seen. The third row has the sizes of the recipe
-# cifar10.
+# most. The fewer there are, the more often each is seen. The third row is the recipe cifar10.
 _SIZES = (
     (1_000, (128, 4, 4, 256, 1e-3, 200, 5_000)),
     (5_000, (128, 4, 4, 256, 1e-3, 100, 5_000)),
-    (100_000, (192, 6, 3, 384, 1e-3, 60, 20_000)),
+    (100_000, (128, 6, 4, 256, 6e-4, 50, 20_000)),
     (None, (384, 12, 6, 1_536, 5e-4, 60, 300_000)),
 )
 

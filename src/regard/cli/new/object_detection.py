@@ -34,8 +34,7 @@ BATCH = 8
 LONGEST = 320
 """Pixels of a side that the model reads at most: its tokens grow with their square."""
 
-# Up to so many pictures: width, layers, heads, peak rate, epochs aimed at, steps at most. The first
-# row is the setting of the recipe bccd.
+# Up to so many pictures: width, layers, heads, peak rate, epochs aimed at, steps at most.
 _SIZES = (
     (5_000, (192, 6, 3, 5e-4, 300, 30_000)),
     (None, (384, 12, 6, 1e-4, 150, 500_000)),
