@@ -40,6 +40,14 @@ def read(path: Path) -> list[str]:
 KINDS = pytest.mark.parametrize("kind", ["", ".zip", ".tar"])
 
 
+def refused(path: Path, words: str) -> str:
+    """The hint of the error that names the path."""
+    with pytest.raises(DataError, match=words) as caught:
+        read(path)
+    assert caught.value.where == str(path)
+    return str(caught.value.hint)
+
+
 @KINDS
 @pytest.mark.parametrize(
     "names",
@@ -50,11 +58,8 @@ KINDS = pytest.mark.parametrize("kind", ["", ".zip", ".tar"])
     ],
 )
 def test_parts_of_the_data_are_no_classes(tmp_path: Path, kind: str, names: list[str]) -> None:
-    path = packed(tmp_path, kind, names)
-    with pytest.raises(DataError, match="parts of the data, not classes") as caught:
-        read(path)
-    assert caught.value.where == str(path)
-    assert "data.train.file" in str(caught.value.hint)
+    hint = refused(packed(tmp_path, kind, names), "parts of the data, not classes")
+    assert "data.train.file" in hint
 
 
 @pytest.mark.parametrize(
@@ -73,11 +78,8 @@ def test_what_only_looks_like_parts_is_read(tmp_path: Path, names: list[str]) ->
 @KINDS
 @pytest.mark.parametrize("names", [[], ["cat/notes.txt"]])
 def test_without_a_picture(tmp_path: Path, kind: str, names: list[str]) -> None:
-    path = packed(tmp_path, kind, names)
-    with pytest.raises(DataError, match="there is no picture in it") as caught:
-        read(path)
-    assert caught.value.where == str(path)
-    assert "a folder for each class" in str(caught.value.hint)
+    hint = refused(packed(tmp_path, kind, names), "there is no picture in it")
+    assert "a folder for each class" in hint
 
 
 def test_an_empty_file_is_no_archive(tmp_path: Path) -> None:
