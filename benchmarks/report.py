@@ -52,16 +52,17 @@ def save_picture(figure: Figure, path: Path, *, colors: int = 32) -> None:
     Image.open(path).convert("RGB").quantize(colors).save(path, optimize=True)
 
 
-def measured_on() -> str:
-    """Day, processor, cores and versions, in one line."""
+def measured_on(threads: int | None = None) -> str:
+    """Day, processor, threads (of a run, where they are given) and versions, in one line."""
     import torch
 
     from regard.training import machine
 
     facts = machine()
     day = datetime.datetime.now(tz=datetime.UTC).date()
-    threads = torch.get_num_threads()
+    count = threads or torch.get_num_threads()
+    told = f"{count} thread{'s' * (count != 1)}{' a run' if threads else ''}"
     return (
-        f"{day}, {facts['processor']}, {threads} thread{'s' * (threads != 1)}, Python "
+        f"{day}, {facts['processor']}, {told}, Python "
         f"{platform.python_version()}, torch {facts['torch']}, regard {facts['regard']}."
     )

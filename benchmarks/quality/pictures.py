@@ -54,9 +54,8 @@ def main() -> None:
     if options.curve:
         draw(options.runs / "cifar10", options.curve)
     header = ("recipe", "parameters", "steps", "score", "minutes of steps")
-    threads = f"{options.threads} thread(s) a run"
     more = f", {' '.join(options.set)}" if options.set else ""
-    said = f"{measured_on()} {threads}, seed 1{more}."
+    said = f"{measured_on(options.threads)} Seed 1{more}."
     write_section("Small pictures", f"{said}\n\n{table(header, rows)}")
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.quality.positions --data DIR --runs DIR [--steps 6000] [--seeds 1 2 3]
         [--sets simple length length-26 add-jump multi30k] [--kinds sinusoidal shaw]
+        [--set training.batch_tokens=1024 …]
 
 ``--data`` holds ``scan/`` and ``multi30k/`` as published. The recipes are `scan` and
 `multi30k-en-de-tokenized`; only ``model.positions`` differs. What is done already is not done
@@ -17,20 +18,18 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from benchmarks.quality.runs import scored
 from benchmarks.report import existing, measured_on, table, write_section
 
-import regard
-
-KINDS: dict[str, Any] = {
+CLIP = 16
+KINDS = {
     "sinusoidal": "sinusoidal",
-    "shaw": {"kind": "shaw", "clip": 16},
+    "shaw": f"{{kind='shaw',clip={CLIP}}}",
     "alibi": "alibi",
     "rotary": "rotary",
 }
@@ -40,6 +39,16 @@ SCAN = {"simple": "simple", "length": "length", "add-jump": "addprim_jump"}
 CUT = 26
 SETS = ("simple", "length", f"length-{CUT}", "add-jump", "multi30k")
 Pairs = list[tuple[str, str]]
+
+SCAN_SAID = (
+    "3 + 3 layers, d_model 128 (recipe `scan`), the last weights, greedy search, **no "
+    "end-of-sequence oracle**: an answer is right if it is all of the actions and ends there. "
+    f"`length-{CUT}` is the length split cut anew: of all commands, those of at most {CUT} actions "
+    "are trained on and the others tested on (the standard cutoff of `length` is 22)."
+)
+MULTI30K_SAID = (
+    "`multi30k-en-de-tokenized`, which may end earlier by patience; tokenized BLEU on test2016."
+)
 
 
 def main() -> None:
@@ -51,61 +60,55 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["sinusoidal", "shaw"])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="for all runs")
     options = parser.parse_args()
-    rows = [row(name, options) for name in options.sets]
-    header = ("data", "trained on", "tested on", "score", *options.kinds, "minutes a run")
-    write_section("Relative positions", f"{said(options)}\n\n{table(header, rows)}")
+    for title, sets, about in (
+        ("SCAN", SETS[:-1], SCAN_SAID),
+        ("Multi30k", SETS[-1:], MULTI30K_SAID),
+    ):
+        rows = [row(name, options) for name in sets if name in options.sets]
+        if rows:
+            header = ("data", "trained on", "tested on", "score", *options.kinds, "minutes a run")
+            body = f"{said(options)} {about}\n\n{table(header, rows)}"
+            write_section(f"Relative positions: {title}", body)
 
 
 def row(name: str, options: argparse.Namespace) -> Sequence[str]:
     """Each kind's scores over the seeds, on one of the sets."""
     files = multi30k(options.data) if name == "multi30k" else scan(name, options)
+    metric = "bleu" if name == "multi30k" else "exact_match"
     found = {
-        kind: [one(name, kind, files, seed, options) for seed in options.seeds]
+        kind: [one(name, kind, seed, files, metric, options) for seed in options.seeds]
         for kind in options.kinds
     }
-    flat = [result for results in found.values() for result in results]
-    counts = [f"{flat[0][which]:,}" for which in ("train", "test")]
-    told = [spread([each["score"] for each in results]) for results in found.values()]
+    counts = [f"{count(files[f'data.{part}.source']):,}" for part in ("train", "test")]
+    told = [spread([each[metric] for each in results]) for results in found.values()]
     minutes = ", ".join(
         f"{mean(each['minutes'] for each in results):.1f}" for results in found.values()
     )
-    return (name, *counts, flat[0]["metric"], *told, minutes)
+    return (name, *counts, metric.replace("_", " "), *told, minutes)
 
 
 def one(
-    name: str, kind: str, files: dict[str, str], seed: int, options: argparse.Namespace
+    name: str,
+    kind: str,
+    seed: int,
+    files: dict[str, str],
+    metric: str,
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """The score of one run, from its file if it is known."""
-    path = options.runs / f"positions-{name}-{kind}-{seed}"
-    kept = path.with_suffix(".json")
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
-    settings: dict[str, Any] = {
-        **files,
-        "data.cache": str(options.runs / "positions-data"),
-        "model.positions": KINDS[kind],
-        "training.max_steps": options.steps,
-        "training.seed": seed,
-        "training.threads": options.threads,
-    }
+    """The score of one run."""
+    settings = [
+        *(f"{key}={path}" for key, path in files.items()),
+        f"data.cache={options.runs / 'positions-data'}",
+        f"model.positions={KINDS[kind]}",
+        f"training.max_steps={options.steps}",
+        f"training.seed={seed}",
+        f"training.threads={options.threads}",
+        *options.set,
+    ]
     recipe = "multi30k-en-de-tokenized" if name == "multi30k" else "scan"
-    metric = "bleu" if name == "multi30k" else "exact_match"
-    begun = time.perf_counter()
-    run = regard.train(recipe, settings, run=path, resume=True)
-    if run.result is not None and run.result.reason in ("interrupt", "terminate"):
-        raise SystemExit(f"{path} was stopped; the same command goes on")
-    minutes = (time.perf_counter() - begun) / 60
-    made = {
-        "metric": metric.replace("_", " "),
-        "score": regard.evaluate(run.path).scores[metric].value,
-        "minutes": minutes,
-        "train": count(files["data.train.source"]),
-        "test": count(files["data.test.source"]),
-    }
-    kept.write_text(json.dumps(made))
-    print(path.name, made, flush=True)
-    return made
+    return scored(recipe, settings, options.runs / f"positions-{name}-{kind}-{seed}", (metric,))
 
 
 def multi30k(data: Path) -> dict[str, str]:
@@ -165,17 +168,11 @@ def spread(values: Sequence[float]) -> str:
 
 
 def said(options: argparse.Namespace) -> str:
-    clip = KINDS["shaw"]["clip"]
+    more = f"; {' '.join(options.set)}" if options.set else ""
     return (
-        f"{measured_on()} {options.threads} thread(s) a run; at most {options.steps:,} steps; "
-        f"seeds {', '.join(map(str, options.seeds))}; mean ± standard deviation; minutes since a "
-        "run's last start. Shaw's tables are "
-        f"clipped at {clip}, for keys and values. SCAN: 3 + 3 layers, d_model 128 (recipe `scan`), "
-        "the last weights, greedy search, **no end-of-sequence oracle**: an answer is right if it "
-        f"is all of the actions and ends there. `length-{CUT}` is the length split cut anew: of "
-        f"all commands, those of at most {CUT} actions are trained on and the others tested on "
-        "(the standard cutoff of `length` is 22). Multi30k: `multi30k-en-de-tokenized`, which "
-        "may end earlier by patience; tokenized BLEU on test2016."
+        f"{measured_on(options.threads)} At most {options.steps:,} steps{more}; seeds "
+        f"{', '.join(map(str, options.seeds))}; mean ± standard deviation; minutes of steps. "
+        f"Shaw's tables are clipped at {CLIP}, for keys and values."
     )
 
 

@@ -79,7 +79,7 @@ def main() -> None:
         if name == "xquad" and options.pretrained:
             rows.append(row(name, options, options.pretrained))
     header = ("task", "seeds", "validation", "test", "minutes a seed")
-    said = f"{measured_on()} {options.threads} thread(s) a run; mean ± standard deviation."
+    said = f"{measured_on(options.threads)} Mean ± standard deviation."
     write_section("Small tasks from random weights", f"{said}\n\n{table(header, rows)}")
 
 

@@ -115,7 +115,7 @@ def sizes(found: dict[str, Any]) -> Sequence[str]:
 
 
 def said(options: argparse.Namespace) -> str:
-    return f"{measured_on()} {options.threads} thread(s) a run, seed 1."
+    return f"{measured_on(options.threads)} Seed 1."
 
 
 PARTS_OF = {"translation": translation, "summaries": summaries}
