@@ -1,6 +1,6 @@
 """Relative positions against sinusoids at equal settings: SCAN's splits, and Multi30k.
 
-    python -m benchmarks.quality.positions --data DIR --runs DIR [--steps 6000] [--seeds 1 2 3]
+    python -m benchmarks.quality.positions --data DIR --runs DIR [--steps 3000] [--seeds 1 2 3]
         [--sets simple length length-26 add-jump multi30k] [--kinds sinusoidal shaw]
         [--set training.batch_tokens=1024 …]
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["sinusoidal", "shaw"])
