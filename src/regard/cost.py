@@ -27,11 +27,9 @@ from regard.nn.attention import Attention
 from regard.nn.masks import Causal
 from regard.nn.stack import Stack
 from regard.registry import Family
+from regard.training.optimizers import state_size
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
-MOMENTS = 2
-"""Running means that Adam keeps for each parameter (paper, section 5.3), in float32."""
-
 BACKWARD = 2
 """A product's backward pass is two of its size: by its input and by its weight."""
 
@@ -94,8 +92,8 @@ class Length:
 class TrainingMemory:
     """Bytes that a training step holds, activations apart (see `Length`).
 
-    Weights and gradients are in the precision of the products; where that is a low one, masters
-    are weights and sums of gradients in float32. Moments are Adam's.
+    Weights and gradients are in the products' precision; masters, weights and sums of gradients in
+    float32, are there where that is a low one. Moments, the optimizer's, are always in float32.
     """
 
     precision: str
@@ -184,6 +182,7 @@ def cost(
     *,
     lengths: Sequence[int] = LENGTHS,
     precision: str = "float32",
+    optimizer: str = "adam",
 ) -> Cost:
     """Parameters, FLOPs and memory of ``family``'s model under ``config``.
 
@@ -192,9 +191,10 @@ def cost(
         config: its config.
         lengths: of the texts, for the terms that depend on it; they may exceed the model's own.
         precision: ``float32`` or ``bfloat16``, in which activations are counted.
+        optimizer: its kind.
 
     Raises:
-        RegardError: for a length below 1, or another precision.
+        RegardError: for a length below 1, or another precision or optimizer.
     """
     if isinstance(family, str):
         family = registry.family(family)
@@ -222,7 +222,7 @@ def cost(
         precision=precision,
         parts=tuple(parts),
         lengths=tuple(rows),
-        training=tuple(_training(model, name) for name in DTYPES),
+        training=tuple(_training(model, name, optimizer) for name in DTYPES),
         decoding=tuple(_decoding(model, name) for name in DTYPES),
         sides=2 if family.shape in ("encoder-decoder", "towers") else 1,
         max_positions=getattr(config, "max_positions", None),
@@ -371,15 +371,16 @@ def _length(family: Family, config: Any, model: nn.Module, length: int) -> Lengt
     )
 
 
-def _training(model: nn.Module, precision: str) -> TrainingMemory:
-    count = sum(parameter.numel() for parameter in model.parameters())
+def _training(model: nn.Module, precision: str, optimizer: str) -> TrainingMemory:
+    shapes = [parameter.shape for parameter in model.parameters()]
+    count = sum(shape.numel() for shape in shapes)
     size, full = DTYPES[precision].itemsize, torch.float32.itemsize
     return TrainingMemory(
         precision=precision,
         weights=count * size,
         gradients=count * size,
         masters=0 if size == full else 2 * count * full,
-        moments=count * full * MOMENTS,
+        moments=full * sum(state_size(optimizer, shape) for shape in shapes),
     )
 
 

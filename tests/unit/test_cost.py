@@ -121,6 +121,12 @@ class TestMemory:
         )
         assert found.step(1000, 32) == 16 * count + 1000 * found.lengths[0].activations
 
+    def test_moments_are_the_optimizers(self):
+        found = cost("transformer", config(), lengths=(32,), optimizer="adafactor")
+        assert 0 < found.training[0].moments < found.training[0].weights / 10
+        with pytest.raises(RegardError, match="adamm"):
+            cost("transformer", config(), lengths=(32,), optimizer="adamm")
+
     @pytest.mark.parametrize("heads", [4, 2])
     def test_decoding_is_what_the_cache_holds(self, heads):
         model = Transformer(config(**{"layer.attention.num_kv_heads": heads, "num_layers": 3}))

@@ -50,7 +50,8 @@ def cost(
     usual = [config.tokens] if hasattr(config, "tokens") else LENGTHS
     wanted = usual if lengths is None else _lengths(lengths)
     precision = "bfloat16" if found.training.precision == "bfloat16" else "float32"
-    counted = count(found.family, config, lengths=wanted, precision=precision)
+    optimizer = found.training.optimizer.kind
+    counted = count(found.family, config, lengths=wanted, precision=precision, optimizer=optimizer)
     if as_json:
         print_json({"recipe": recipe, **counted.to_dict(), **_steps(found, counted)})
     else:
@@ -192,7 +193,7 @@ def _step_means(recipe: Recipe, counted: Cost, tokens: int) -> str:
         size = f"{tokens:,} tokens" + (" a side" if counted.sides > 1 else "")
     else:
         size = f"{recipe.training.batch_size:,} {registry.task(recipe.task).inputs}"
-    held = "weights, gradients, Adam's moments, activations"
+    held = "weights, gradients, the optimizer's moments, activations"
     if recipe.training.gradient_checkpointing:
         return f"{held} (checkpointed) of a micro-batch of {size}"
     return f"{held} of a micro-batch of {size}; on a CPU, {KEPT_HEAP} times that stays resident"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -60,6 +61,17 @@ def adafactor(settings: OptimizerSettings, groups: Groups) -> Optimizer:
     the paper's ρ, at most 1/√step.
     """
     return torch.optim.Adafactor(cast(Any, groups), lr=0.0, foreach=True)
+
+
+def state_size(kind: str, shape: Sequence[int]) -> int:
+    """Numbers that an optimiser keeps of a weight of this shape: two moments, but for Adafactor."""
+    registry.kind("optimizers", kind)  # an unknown one is refused there
+    if kind != "adafactor":
+        return 2 * math.prod(shape)
+    if len(shape) < 2:
+        return math.prod(shape)
+    *outer, rows, columns = shape
+    return math.prod(outer) * (rows + columns)
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

@@ -11,6 +11,7 @@ from regard.training.optimizers import (
     make_optimizer,
     not_decayed,
     set_rate,
+    state_size,
 )
 from regard.training.settings import OptimizerSettings
 
@@ -155,3 +156,18 @@ def test_adafactor_is_the_papers() -> None:
             expected[name] -= min(0.6, step**-0.5) * size * update
     for name, weight in weights.items():
         torch.testing.assert_close(weight.detach().double(), expected[name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", registry.names("optimizers"))
+def test_what_is_kept_of_a_weight_is_told_before(kind: str) -> None:
+    shapes = {"matrix": (5, 3), "vector": (7,), "kernel": (4, 2, 3, 6)}
+    weights = {name: torch.nn.Parameter(torch.randn(shape)) for name, shape in shapes.items()}
+    optimizer = make_optimizer(
+        OptimizerSettings(kind), torch.nn.ParameterDict(weights), weights, 1.0
+    )
+    for weight in weights.values():
+        weight.grad = torch.randn_like(weight)
+    optimizer.step()
+    for name, weight in weights.items():
+        kept = [value for key, value in optimizer.state[weight].items() if key != "step"]
+        assert state_size(kind, shapes[name]) == sum(value.numel() for value in kept)
