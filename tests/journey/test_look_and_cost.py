@@ -73,6 +73,12 @@ class TestLook:
         assert "the old dog sleeps" in page
         assert '"importance":null' in page
 
+    def test_a_files_name_is_a_text(self, regard, run, tmp_path):
+        words = tmp_path / "words.txt"
+        words.write_text("the old dog sleeps")
+        status, _, err = regard("look", run, words, "-o", tmp_path / "words.html")
+        assert (status, f"{str(words)!r} is read as a text, not as the file" in err) == (0, True)
+
     def test_target_tells_what_heads_are_worth(self, regard, run):
         arguments = ("look", run, "the old dog sleeps", "--json")
         status, out, _ = regard(*arguments, "--target", "der alte Hund schläft")

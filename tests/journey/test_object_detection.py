@@ -100,7 +100,8 @@ def test_boxes_are_found_drawn_and_said(call, run, tmp_path):
     shares = [box.probability for box in one.boxes]
     assert shares == sorted(shares, reverse=True)
     assert detector.detect(pictures[0], threshold=1.0).boxes == ()
-    assert call("look", run, pictures[0], "-o", tmp_path / "look.png").returncode == 0
+    done = call("look", run, pictures[0], "-o", tmp_path / "look.png")
+    assert (done.returncode, "read as a text" in done.stderr) == (0, False)
 
 
 def test_what_it_cannot_do_it_says_before_it_works(call, run, tmp_path):

@@ -51,15 +51,13 @@ def texts_from(
         InputError: for both at once, or for a terminal where nobody types.
         DataError: for a file that is missing or not UTF-8.
     """
-    from regard.cli.output import warning
     from regard.data import read_lines
 
     if words and file is not None:
         raise InputError("give texts or a file, not both")
     if words:
         for word in words if not paths else ():
-            if os.path.isfile(word):  # which takes any text, however long
-                warning(f"{word!r} is read as a text, not as the file: -i {word} reads its lines")
+            notice_file(word, f": -i {word} reads its lines")
         return iter(words)
     if file is None and sys.stdin.isatty():
         raise InputError(
@@ -93,6 +91,14 @@ def at(origin: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(error.what, where=error.where or origin, hint=error.hint) from None
+
+
+def notice_file(text: str, hint: str = "") -> None:
+    """Say so where a text is the name of a file, which nobody reads."""
+    from regard.cli.output import warning
+
+    if os.path.isfile(text):  # which takes any text, however long
+        warning(f"{text!r} is read as a text, not as the file{hint}")
 
 
 def notice_prefix(prefix: str | None, prefixes: Sequence[str], own: str = "") -> None:

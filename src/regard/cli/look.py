@@ -152,8 +152,12 @@ def _draw(
     as_json: bool,
 ) -> dict[str, Any]:
     from regard import look as looking
+    from regard.cli.files import notice_file
 
     picture = looking.look(predictor, text, **wanted)
+    if text is not None and picture.shown is None:  # words, not a picture's path
+        for one in (text,) if isinstance(text, str) else text:
+            notice_file(one)
     if output is not None:
         picture.save(output, **place)
     if as_json:
