@@ -33,12 +33,13 @@ from regard.training import (
     Result,
     TensorBoardWriter,
     TextWriter,
+    keep_mean,
+    kept_mean,
     load_weights,
     machine,
-    mean_weights,
+    mean_for_use,
     weights_for_use,
 )
-from regard.training.checkpoints import EMA
 
 FORMAT = 1
 LOCK = ".lock"
@@ -364,10 +365,16 @@ class Run:
             CheckpointError: there is none, or one is damaged.
         """
         chosen = self.store.to_average(count, which)
-        tensors = mean_weights(chosen)
-        if all(one.has(EMA) for one in chosen):
-            tensors.update(mean_weights(chosen, EMA))
-        return tensors, [one.step for one in chosen]
+        return kept_mean(chosen) or mean_for_use(chosen), [one.step for one in chosen]
+
+    def keep_average(self) -> None:
+        """Write the mean that the recipe asks for, so that each use reads it alone.
+
+        Raises:
+            CheckpointError: it cannot be written, or a checkpoint is damaged.
+        """
+        if count := self._average():
+            keep_mean(self.store, self.store.to_average(count))
 
     def load_weights(self, model: nn.Module, which: int | str = "auto") -> str:
         """Put `weights` into a model, every tensor in its place; says in words which they are.

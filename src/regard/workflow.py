@@ -15,7 +15,7 @@ from torch import nn
 
 from regard import registry
 from regard.card import card
-from regard.errors import RecipeError, RunError
+from regard.errors import CheckpointError, RecipeError, RunError
 from regard.nn import backend
 from regard.recipe import Recipe, as_settings, carry_on, is_run
 from regard.recipe.layers import flatten
@@ -32,6 +32,7 @@ from regard.training import (
     validation_loss,
 )
 from regard.training import train as run_loop
+from regard.training.checkpoints import ENDED
 from regard.transfer import adapt, frozen_by, notes_of, take_over
 
 Say = Callable[[str], None]
@@ -225,6 +226,11 @@ def fit(
     finally:
         splits.train.close()
     if ranks.main:
+        if run.result.reason in ENDED:
+            try:
+                run.keep_average()
+            except CheckpointError as error:  # it is averaged at each use, as before the end
+                say(f"warning: the averaged weights are not kept: {error}")
         run.write_card(card(run, recipe, model))
 
 

@@ -1,9 +1,12 @@
 """``regard average`` on a run that was really trained."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.numpy import load_file
+
+from regard.errors import CheckpointError
 
 SETTINGS = [
     "training.max_steps=6",
@@ -60,7 +63,37 @@ def test_average(call, run, tmp_path):
 
     path = run / "checkpoints" / "step-000006" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
+    assert call("translate", "run", "1 2 3").stdout == texts.stdout  # the kept mean is whole
+    shutil.rmtree(run / "checkpoints" / "mean")
     done = call("average", "run", "--last", 2, "-o", "y")
     assert done.returncode == 2
     assert "step-000006" in done.stderr
     assert not (tmp_path / "y").exists()
+
+
+def test_the_mean_is_kept_and_goes_on_with_the_run(call, run):
+    mean = run / "checkpoints" / "mean"
+
+    def kept():
+        return set(json.loads((mean / "state.json").read_text())["of"])
+
+    assert kept() == {"step-000004", "step-000006"}
+    answer = call("translate", "run", "1 2 3").stdout
+    mean.rename(run / "aside")
+    assert call("translate", "run", "1 2 3").stdout == answer
+    assert not mean.exists()  # use writes nothing
+    (run / "aside").rename(mean)
+    done = call("train", "run", "--run", "run", "--resume", "training.max_steps=8")
+    assert done.returncode == 0, done.stderr
+    assert kept() == {"step-000006", "step-000008"}
+
+
+def test_a_mean_that_cannot_be_kept_is_a_warning(call, files, monkeypatch):
+    def full(*_):
+        raise CheckpointError("cannot be written: No space left on device")
+
+    monkeypatch.setattr("regard.training.CheckpointStore.save_mean", full)
+    done = call("train", "tiny.toml", "--run", "run", *SETTINGS)
+    assert done.returncode == 0
+    assert "warning: the averaged weights are not kept: cannot be written" in done.stderr
+    assert call("translate", "run", "1 2 3").returncode == 0

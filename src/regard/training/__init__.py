@@ -1,6 +1,6 @@
 """Training: one loop for every task and family."""
 
-from regard.training.averaging import MovingAverage, mean_weights
+from regard.training.averaging import MovingAverage, keep_mean, kept_mean, mean_for_use
 from regard.training.checkpoints import Checkpoint, CheckpointStore
 from regard.training.device import choose_device, machine, settle
 from regard.training.distributed import Ranks, join
@@ -60,11 +60,13 @@ __all__ = [
     "counted",
     "higher_is_better",
     "join",
+    "keep_mean",
+    "kept_mean",
     "load_weights",
     "machine",
     "make_precision",
     "make_schedule",
-    "mean_weights",
+    "mean_for_use",
     "settle",
     "train",
     "validation_loss",

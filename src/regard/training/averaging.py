@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
@@ -11,8 +11,17 @@ from safetensors import safe_open
 from torch import Tensor
 
 from regard.errors import CheckpointError
+from regard.files import sha256
 from regard.training import foreach
-from regard.training.checkpoints import BASE, WEIGHTS, Checkpoint
+from regard.training.checkpoints import (
+    BASE,
+    CHECKSUMS,
+    EMA,
+    MEAN,
+    WEIGHTS,
+    Checkpoint,
+    CheckpointStore,
+)
 
 
 def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict[str, Tensor]:
@@ -45,6 +54,44 @@ def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict
     base = checkpoints[0].base
     kept = base.tensors(BASE) if name == WEIGHTS and base.path.exists() else {}
     return {**kept, **result}
+
+
+def mean_for_use(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:
+    """The mean of checkpoints, of their moving averages where they hold such.
+
+    Raises:
+        CheckpointError: one is damaged, or they hold other tensors than each other.
+    """
+    for one in checkpoints:
+        one.check_for_use()
+    tensors = mean_weights(checkpoints)
+    if all(one.has(EMA) for one in checkpoints):
+        tensors.update(mean_weights(checkpoints, EMA))
+    return tensors
+
+
+def keep_mean(store: CheckpointStore, checkpoints: Sequence[Checkpoint]) -> None:
+    """Write `mean_for_use` beside the checkpoints, where `kept_mean` finds it.
+
+    Raises:
+        CheckpointError: as there, or it cannot be written.
+    """
+    store.save_mean(mean_for_use(checkpoints), _marks(checkpoints))
+
+
+def kept_mean(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor] | None:
+    """What was kept of just these checkpoints; nothing where it is damaged, or is of others."""
+    kept = Checkpoint(0, checkpoints[0].path.parent / MEAN)
+    with suppress(CheckpointError, OSError):
+        if kept.path.exists() and kept.state().get("of") == _marks(checkpoints):
+            kept.check_for_use()
+            return kept.tensors()
+    return None
+
+
+def _marks(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    """What tells each from any other: the checksum of its checksums."""
+    return {one.path.name: sha256(one.path / CHECKSUMS) for one in checkpoints}
 
 
 class MovingAverage:

@@ -1,8 +1,9 @@
 """Checkpoints: directories with checksums that are there whole or not at all.
 
 A checkpoint is written under a dot name, synced, renamed: what has its own name is complete. An
-older one is deleted only after the newer is there. safetensors and JSON alone. Weights that do not
-train are kept once, in ``base`` beside the checkpoints, which say what its checksums must be.
+older one is deleted only after the newer is there. safetensors and JSON alone. Beside them are the
+weights that do not train (``base``; the checkpoints say what its checksums must be), and the mean
+that a run is used with (``mean``; it says of which checkpoints).
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from regard.files import sha256, sync_directory, sync_file, write_json
 FORMAT = 1
 STATE, CHECKSUMS, WEIGHTS, EMA = "state.json", "checksums.json", "model", "ema"
 PREFIX, REPLACED, DAMAGED = "step-", ".replaced-", "damaged-"
-BASE = "base"
+BASE, MEAN = "base", "mean"
+ENDED = ("finished", "patience")
+"""Why a run has ended where nothing stopped it."""
 BASE_CHECKSUMS = f"../{BASE}/{CHECKSUMS}"
 READ_BY_USE = {STATE, f"{WEIGHTS}.safetensors", f"{EMA}.safetensors", BASE_CHECKSUMS}
 
@@ -245,6 +248,16 @@ class CheckpointStore:
         """
         self._write(BASE, {BASE: tensors}, {})
 
+    def save_mean(self, weights: Tensors, of: Mapping[str, str]) -> None:
+        """Keep the mean of several checkpoints; ``of`` tells which (`regard.training.averaging`).
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        base = self.base_names()
+        own = {name: weight for name, weight in weights.items() if name not in base}
+        self._write(MEAN, {WEIGHTS: own}, {"of": dict(of)})
+
     def base_names(self) -> set[str]:
         """Names of the weights that do not train."""
         base = Checkpoint(0, self.directory / BASE)
@@ -316,7 +329,7 @@ class CheckpointStore:
         Scores of another metric than the newest score's do not compare, and are left out.
 
         Raises:
-            CheckpointError: there is none, or one is damaged.
+            CheckpointError: there is none, or the state of one cannot be read.
         """
         there = self.all()
         states = {one.step: one.state() for one in there}
@@ -329,14 +342,12 @@ class CheckpointStore:
             chosen = sorted(scored[:count], key=lambda one: one.step)
         else:
             usual = [one for one in there if states[one.step].get("rhythm", True)]
-            ended = bool(there) and states[there[-1].step].get("reason") in ("finished", "patience")
+            ended = bool(there) and states[there[-1].step].get("reason") in ENDED
             if ended and there[-1] not in usual:
                 usual.append(there[-1])
             chosen = usual[-count:] or there[-1:]
         if not chosen:
             raise CheckpointError("no checkpoint to average", where=str(self.directory))
-        for one in chosen:
-            one.check_for_use()
         return chosen
 
     def _remove(self, path: Path) -> None:

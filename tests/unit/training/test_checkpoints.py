@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from regard.errors import CheckpointError
-from regard.training import CheckpointStore, MovingAverage, mean_weights
-from regard.training.checkpoints import Checkpoint
+from regard.training import CheckpointStore, MovingAverage, keep_mean, kept_mean, mean_for_use
+from regard.training.averaging import mean_weights
+from regard.training.checkpoints import MEAN, Checkpoint
 
 
 def tensors(value: float) -> dict[str, dict[str, Tensor]]:
@@ -246,3 +248,53 @@ def test_an_old_damaged_checkpoint_stops_no_later_save(tmp_path):
     store.save(4, tensors(4.0), {"rhythm": True})
     store.prune()
     assert [one.step for one in store.all()] == [2, 3, 4]  # 2 is damaged: nobody's to delete
+
+
+def test_a_kept_mean_is_used_for_just_these_checkpoints(tmp_path: Path) -> None:
+    store = filled(tmp_path, 10, 20, 30)
+    chosen = store.to_average(2)
+    assert kept_mean(chosen) is None
+    keep_mean(store, chosen)
+    kept = kept_mean(chosen)
+    assert kept is not None
+    assert torch.equal(kept["a"], mean_for_use(chosen)["a"])
+    assert kept_mean(store.to_average(3)) is None
+    assert [one.step for one in store.all()] == [10, 20, 30]
+    store.save(30, tensors(7.0), {"rhythm": True})  # another one in the old one's place
+    assert kept_mean(store.to_average(2)) is None
+
+
+def test_a_damaged_mean_is_nobodys(tmp_path: Path) -> None:
+    store = filled(tmp_path, 10, 20)
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+    for name in ("model.safetensors", "state.json", "checksums.json"):
+        path = store.directory / MEAN / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3])
+        assert kept_mean(chosen) is None, name
+        path.write_bytes(whole)
+    assert kept_mean(chosen) is not None
+
+
+def test_a_mean_of_damaged_checkpoints_is_refused(tmp_path: Path) -> None:
+    store = filled(tmp_path, 10, 20)
+    chosen = store.to_average(2)
+    path = chosen[0].file("model")
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(CheckpointError, match="altered or cut short"):
+        mean_for_use(chosen)
+
+
+def test_what_does_not_train_is_kept_once_beside_the_mean_too(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.save_base({"frozen": torch.ones(2)})
+    for step in (1, 2):
+        store.save(step, {"model": {"a": torch.full((2,), float(step))}}, {})
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+    with safe_open(store.directory / MEAN / "model.safetensors", framework="pt") as file:
+        assert set(file.keys()) == {"a"}
+    kept = kept_mean(chosen)
+    assert kept is not None
+    assert (kept["a"].tolist(), kept["frozen"].tolist()) == ([1.5, 1.5], [1.0, 1.0])
