@@ -16,7 +16,6 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from regard import corpora
 from regard.data import (
     Codec,
     Example,
@@ -67,6 +66,8 @@ class Translation(TextTask):
         described = self.recipe.data_of(split)
         if described.corpus is None:
             return self.source(described.settings())
+        from regard import corpora  # words and grammar that no other data need
+
         files = corpora.write(described.corpus, self.cache / described.corpus)
         return ParallelText({side: files[f"{split}.{side}"] for side in COLUMNS})
 
