@@ -1,8 +1,8 @@
 """Relative positions against sinusoids at equal settings: SCAN's splits, and Multi30k.
 
-    python -m benchmarks.quality.positions --data DIR --runs DIR [--steps 3000] [--seeds 1 2 3]
+    python -m benchmarks.quality.positions --data DIR --runs DIR [--seeds 1 2 3]
         [--sets simple length length-26 add-jump multi30k] [--kinds sinusoidal shaw]
-        [--set training.batch_tokens=1024 …]
+        [--set training.max_steps=6000 …]
 
 ``--data`` holds ``scan/`` and ``multi30k/`` as published. The recipes are `scan` and
 `multi30k-en-de-tokenized`; only ``model.positions`` differs. What is done already is not done
@@ -40,6 +40,7 @@ CUT = 26
 SETS = ("simple", "length", f"length-{CUT}", "add-jump", "multi30k")
 Pairs = list[tuple[str, str]]
 
+HEADER = ("data", "trained on", "tested on", "steps", "score")
 SCAN_SAID = (
     "3 + 3 layers, d_model 128 (recipe `scan`), the last weights, greedy search, **no "
     "end-of-sequence oracle**: an answer is right if it is all of the actions and ends there. "
@@ -55,7 +56,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=existing, required=True)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=["sinusoidal", "shaw"])
@@ -68,7 +68,7 @@ def main() -> None:
     ):
         rows = [row(name, options) for name in sets if name in options.sets]
         if rows:
-            header = ("data", "trained on", "tested on", "score", *options.kinds, "minutes a run")
+            header = (*HEADER, *options.kinds, "minutes of steps")
             body = f"{said(options)} {about}\n\n{table(header, rows)}"
             write_section(f"Relative positions: {title}", body)
 
@@ -86,7 +86,9 @@ def row(name: str, options: argparse.Namespace) -> Sequence[str]:
     minutes = ", ".join(
         f"{mean(each['minutes'] for each in results):.1f}" for results in found.values()
     )
-    return (name, *counts, metric.replace("_", " "), *told, minutes)
+    steps = sorted({each["steps"] for results in found.values() for each in results})
+    lengths = " to ".join(f"{each:,}" for each in sorted({steps[0], steps[-1]}))
+    return (name, *counts, lengths, metric.replace("_", " "), *told, minutes)
 
 
 def one(
@@ -102,10 +104,9 @@ def one(
         *(f"{key}={path}" for key, path in files.items()),
         f"data.cache={options.runs / 'positions-data'}",
         f"model.positions={KINDS[kind]}",
-        f"training.max_steps={options.steps}",
+        *options.set,
         f"training.seed={seed}",
         f"training.threads={options.threads}",
-        *options.set,
     ]
     recipe = "multi30k-en-de-tokenized" if name == "multi30k" else "scan"
     return scored(recipe, settings, options.runs / f"positions-{name}-{kind}-{seed}", (metric,))
@@ -168,11 +169,10 @@ def spread(values: Sequence[float]) -> str:
 
 
 def said(options: argparse.Namespace) -> str:
-    more = f"; {' '.join(options.set)}" if options.set else ""
+    more = f" {', '.join(options.set)}." if options.set else ""
     return (
-        f"{measured_on(options.threads)} At most {options.steps:,} steps{more}; seeds "
-        f"{', '.join(map(str, options.seeds))}; mean ± standard deviation; minutes of steps. "
-        f"Shaw's tables are clipped at {CLIP}, for keys and values."
+        f"{measured_on(options.threads)}{more} Seeds {', '.join(map(str, options.seeds))}; mean ± "
+        f"standard deviation. Shaw's tables are clipped at {CLIP}, for keys and values."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import regard
+from regard.recipe import Recipe
 
 
 def scored(
@@ -27,11 +28,19 @@ def scored(
         data: what is scored; none: the recipe's ``data.test``.
 
     Returns:
-        The scores by name, ``steps``, ``parameters``, and the ``minutes`` that steps took.
+        The scores by name, ``steps``, ``parameters``, the ``minutes`` that steps took, and the
+        ``recipe`` that they were made with.
+
+    Raises:
+        SystemExit: the run was stopped, or the file is of other settings.
     """
     kept = path.with_suffix(".json")
+    said = Recipe.load(recipe, settings).dump()
     if kept.exists():
-        return dict(json.loads(kept.read_text(encoding="utf-8")))
+        made = dict(json.loads(kept.read_text(encoding="utf-8")))
+        if made.get("recipe") != said:
+            raise SystemExit(f"{kept} is of other settings: move it away, or take other --runs")
+        return made
     run = regard.train(recipe, settings, run=path, resume=True)
     if run.result is not None and run.result.reason in ("interrupt", "terminate"):
         raise SystemExit(f"{path} was stopped; the same command goes on")
@@ -41,9 +50,10 @@ def scored(
         **{name: found[name].value for name in scores},
         **pace(events(path)),
         "parameters": sum(weight.numel() for weight in model.parameters()),
+        "recipe": said,
     }
     kept.write_text(json.dumps(made), encoding="utf-8")
-    print(path.name, made, flush=True)
+    print(path.name, {name: value for name, value in made.items() if name != "recipe"}, flush=True)
     return made
 
 

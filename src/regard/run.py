@@ -33,7 +33,6 @@ from regard.training import (
     Result,
     TensorBoardWriter,
     TextWriter,
-    keep_mean,
     kept_mean,
     load_weights,
     machine,
@@ -362,19 +361,10 @@ class Run:
         Where they hold moving averages, the mean is of these.
 
         Raises:
-            CheckpointError: there is none, or one is damaged.
+            CheckpointError: there is none, or one is damaged and their mean is not kept.
         """
         chosen = self.store.to_average(count, which)
         return kept_mean(chosen) or mean_for_use(chosen), [one.step for one in chosen]
-
-    def keep_average(self) -> None:
-        """Write the mean that the recipe asks for, so that each use reads it alone.
-
-        Raises:
-            CheckpointError: it cannot be written, or a checkpoint is damaged.
-        """
-        if count := self._average():
-            keep_mean(self.store, self.store.to_average(count))
 
     def load_weights(self, model: nn.Module, which: int | str = "auto") -> str:
         """Put `weights` into a model, every tensor in its place; says in words which they are.

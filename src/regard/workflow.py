@@ -15,19 +15,22 @@ from torch import nn
 
 from regard import registry
 from regard.card import card
-from regard.errors import CheckpointError, RecipeError, RunError
+from regard.errors import RecipeError, RegardError, RunError
 from regard.nn import backend
 from regard.recipe import Recipe, as_settings, carry_on, is_run
 from regard.recipe.layers import flatten
 from regard.run import Run
 from regard.tasks.task import Splits
 from regard.training import (
+    CheckpointStore,
     EvaluationSettings,
     Listener,
     Ranks,
     Report,
     TrainingSettings,
     join,
+    keep_mean,
+    kept_mean,
     settle,
     validation_loss,
 )
@@ -226,12 +229,22 @@ def fit(
     finally:
         splits.train.close()
     if ranks.main:
-        if run.result.reason in ENDED:
-            try:
-                run.keep_average()
-            except CheckpointError as error:  # it is averaged at each use, as before the end
-                say(f"warning: the averaged weights are not kept: {error}")
         run.write_card(card(run, recipe, model))
+        if run.result.reason in ENDED:
+            _keep_average(store, recipe.training.checkpoint.average, say)
+
+
+def _keep_average(store: CheckpointStore, count: int, say: Say) -> None:
+    """Keep the mean that a run is used with, so that each use reads it alone."""
+    try:
+        chosen = store.to_average(count) if count else []
+        if len(chosen) < 2:
+            store.drop_mean()
+        elif kept_mean(chosen) is None:
+            say(f"averaging the weights of {len(chosen)} checkpoints")
+            keep_mean(store, chosen)
+    except (RegardError, OSError) as error:  # each use averages, as before the end
+        say(f"warning: the averaged weights are not kept: {error}")
 
 
 def _check_data(run: Run, splits: Splits) -> None:

@@ -83,16 +83,22 @@ def test_the_mean_is_kept_and_goes_on_with_the_run(call, run):
     assert call("translate", "run", "1 2 3").stdout == answer
     assert not mean.exists()  # use writes nothing
     (run / "aside").rename(mean)
+    written = (mean / "state.json").stat().st_mtime_ns
+    assert call("train", "run", "--run", "run", "--resume").returncode == 0
+    assert (mean / "state.json").stat().st_mtime_ns == written  # a finished run stays as it is
     done = call("train", "run", "--run", "run", "--resume", "training.max_steps=8")
     assert done.returncode == 0, done.stderr
     assert kept() == {"step-000006", "step-000008"}
+    more = ["training.max_steps=10", "training.checkpoint.average=0"]
+    assert call("train", "run", "--run", "run", "--resume", *more).returncode == 0
+    assert not mean.exists()
 
 
 def test_a_mean_that_cannot_be_kept_is_a_warning(call, files, monkeypatch):
     def full(*_):
         raise CheckpointError("cannot be written: No space left on device")
 
-    monkeypatch.setattr("regard.training.CheckpointStore.save_mean", full)
+    monkeypatch.setattr("regard.training.checkpoints.CheckpointStore.save_mean", full)
     done = call("train", "tiny.toml", "--run", "run", *SETTINGS)
     assert done.returncode == 0
     assert "warning: the averaged weights are not kept: cannot be written" in done.stderr

@@ -189,6 +189,13 @@ class TestCost:
         _, out, _ = regard("cost", "wmt14-base", "model.num_layers=1", "--lengths", "8", "--json")
         assert json.loads(out)["parameters"] == 37_000 * 512 + (63_082_496 - 37_000 * 512) // 6
 
+    def test_moments_are_those_of_the_recipes_optimizer(self, regard):
+        def moments(*words):
+            _, out, _ = regard("cost", "multi30k-text-to-text", *words, "--lengths", 8, "--json")
+            return json.loads(out)["training"][0]["moments"]
+
+        assert 0 < moments() < moments("training.optimizer.kind=adam") / 10
+
     def test_a_vocabulary_that_nobody_knows_is_assumed(self, regard):
         _, out, _ = regard("cost", "copy-digits", "--lengths", "8")
         assert "assumed: " in out

@@ -154,10 +154,10 @@ def _draw(
     from regard import look as looking
     from regard.cli.files import notice_file
 
-    picture = looking.look(predictor, text, **wanted)
-    if text is not None and picture.shown is None:  # words, not a picture's path
+    if text is not None and getattr(predictor, "reads", "text") != "picture":
         for one in (text,) if isinstance(text, str) else text:
             notice_file(one)
+    picture = looking.look(predictor, text, **wanted)
     if output is not None:
         picture.save(output, **place)
     if as_json:

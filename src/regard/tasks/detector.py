@@ -67,7 +67,10 @@ class Detector:
     Attributes:
         model: the trained module, called as ``model(pixels)``.
         labels: the classes.
+        reads: what an input is called.
     """
+
+    reads = "picture"
 
     def __init__(self, model: nn.Module, task: ObjectDetection) -> None:
         self.model = model

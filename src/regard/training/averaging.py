@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from regard.errors import CheckpointError
@@ -30,8 +30,16 @@ def mean_weights(checkpoints: Sequence[Checkpoint], name: str = WEIGHTS) -> dict
     One tensor at a time is held beside the result. What does not train is the same in all of them.
 
     Raises:
-        CheckpointError: they hold other tensors than each other.
+        CheckpointError: one cannot be read, or they hold other tensors than each other.
     """
+    try:
+        return _mean(checkpoints, name)
+    except (OSError, SafetensorError) as error:
+        where = str(checkpoints[0].path.parent)
+        raise CheckpointError(f"cannot be averaged: {error}", where=where) from error
+
+
+def _mean(checkpoints: Sequence[Checkpoint], name: str) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     with ExitStack() as stack:
         opened: list[Any] = [
@@ -83,9 +91,11 @@ def kept_mean(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor] | None:
     """What was kept of just these checkpoints; nothing where it is damaged, or is of others."""
     kept = Checkpoint(0, checkpoints[0].path.parent / MEAN)
     with suppress(CheckpointError, OSError):
-        if kept.path.exists() and kept.state().get("of") == _marks(checkpoints):
-            kept.check_for_use()
-            return kept.tensors()
+        of = _marks(checkpoints)
+        if kept.path.exists() and kept.fault(for_use=True) is None and kept.state().get("of") == of:
+            tensors = kept.tensors()
+            if kept.state().get("of") == of:  # else a run that goes on has just replaced it
+                return tensors
     return None
 
 

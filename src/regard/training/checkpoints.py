@@ -258,6 +258,11 @@ class CheckpointStore:
         own = {name: weight for name, weight in weights.items() if name not in base}
         self._write(MEAN, {WEIGHTS: own}, {"of": dict(of)})
 
+    def drop_mean(self) -> None:
+        """Delete a mean that nobody asks for any more."""
+        if (path := self.directory / MEAN).exists():
+            self._remove(path)
+
     def base_names(self) -> set[str]:
         """Names of the weights that do not train."""
         base = Checkpoint(0, self.directory / BASE)

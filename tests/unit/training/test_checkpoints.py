@@ -298,3 +298,37 @@ def test_what_does_not_train_is_kept_once_beside_the_mean_too(tmp_path: Path) ->
     kept = kept_mean(chosen)
     assert kept is not None
     assert (kept["a"].tolist(), kept["frozen"].tolist()) == ([1.5, 1.5], [1.0, 1.0])
+
+
+def test_a_mean_of_moving_averages_is_kept_as_such(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+    store.notes = {"regard.adapter": "lora"}
+    for step in (1, 3):
+        value = torch.full((2,), float(step))
+        store.save(
+            step, {"model": {"a": value, "buffer": value.clone()}, "ema": {"a": 10 * value}}, {}
+        )
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+    kept = kept_mean(chosen)
+    assert kept is not None
+    assert (kept["a"].tolist(), kept["buffer"].tolist()) == ([20.0, 20.0], [2.0, 2.0])
+    with safe_open(store.directory / MEAN / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == store.notes  # what adapters they are, where they are such
+
+
+def test_a_disk_that_is_full_leaves_the_old_mean(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(tmp_path, 10, 20, 30)
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("regard.training.checkpoints.save_file", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        keep_mean(store, store.to_average(3))
+    assert kept_mean(chosen) is not None
+    assert sorted(path.name for path in store.directory.iterdir())[0] == MEAN
