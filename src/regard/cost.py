@@ -1,10 +1,9 @@
 """What a model costs before it is built: parameters, FLOPs and memory.
 
-Shapes: ids [B, T], n = tokens of a text, both sides of an encoder-decoder alike.
-
 The model is made and run on torch's ``meta`` device, which has shapes and no numbers. So the
 figures are counted from the very code that will run, under the dense kernel, for every family and
 every kind of part. A law holds them against a run with numbers (tests/laws/test_cost.py).
+Shapes: ids [B, T], n = tokens of a text, both sides of an encoder-decoder alike.
 """
 
 from __future__ import annotations
