@@ -332,3 +332,19 @@ def test_a_disk_that_is_full_leaves_the_old_mean(
         keep_mean(store, store.to_average(3))
     assert kept_mean(chosen) is not None
     assert sorted(path.name for path in store.directory.iterdir())[0] == MEAN
+
+
+def test_a_mean_that_is_replaced_while_it_is_read_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = filled(tmp_path, 10, 20, 30)
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+    read = Checkpoint.tensors
+
+    def replaced(self: Checkpoint, name: str = "model") -> dict[str, Tensor]:
+        store.save_mean({"a": torch.zeros(3, 2)}, {"step-000040": "another"})
+        return read(self, name)
+
+    monkeypatch.setattr(Checkpoint, "tensors", replaced)
+    assert kept_mean(chosen) is None
