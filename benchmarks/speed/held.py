@@ -1,4 +1,4 @@
-"""What the tensors of a training step hold at once: its activations, without its gradients."""
+"""What the tensors of forward and backward hold at once: activations, without gradients."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ whose gradient overflows is skipped and counted.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,32 +126,20 @@ class Masters(Precision):
             for parameter in self.parameters.values():
                 parameter.data = parameter.data.to(dtype)
         self._low = [self.parameters[name] for name in self.trained]
-        for name in self.trained:
-            self.weights[name].grad = torch.zeros_like(self.weights[name])
-        self._empty = True
 
     def backward(self, loss: Tensor) -> None:
         """Micro-batches add up in float32."""
         (loss * self.scale).backward()  # type: ignore[no-untyped-call]
-        made = [torch.zeros_like(low) if low.grad is None else low.grad for low in self._low]
-        (foreach.copy if self._empty else foreach.add)(self._sums(), made)
-        self._empty = False
-        for low in self._low:
+        sums, more = [], []
+        for master, low in zip(self.trained_weights.values(), self._low, strict=True):
+            if master.grad is not None and low.grad is not None:
+                sums.append(master.grad)
+                more.append(low.grad)
+            elif low.grad is not None:
+                master.grad = low.grad.to(torch.float32)  # only now: activations had its room
             low.grad = None
-
-    def gradients(self) -> list[Tensor]:
-        """The float32 sums; zeros before the first micro-batch."""
-        found = self._sums()
-        if self._empty:
-            foreach.scale(found, 0.0)
-        return found
-
-    def forget(self) -> None:
-        """The next micro-batch begins a new sum."""
-        self._empty = True
-
-    def _sums(self) -> list[Tensor]:
-        return [cast(Tensor, self.weights[name].grad) for name in self.trained]
+        if sums:
+            foreach.add(sums, more)
 
     def step(self, optimizer: Optimizer) -> None:
         """The masters step, the weights follow."""
