@@ -6,6 +6,7 @@ key [B, Hkv, T or S, d_key], value [B, Hkv, T or S, d_value].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -170,27 +171,25 @@ class Attention(nn.Module):
             if cache is not None:
                 key, value = cache.append(key, value)  # [B, Hkv, Tk, d]
         else:
-            query = self._split(self.query(states), self.spec.num_heads, context.rows)
+            (query,) = _split([self.query(states)], [self.spec.num_heads], context.rows)
             key, value = self._memory_heads(memory, context, cache)
         mixed = self._attend(query, key, value, context)  # [B, H, T, d_value]
-        merged = mixed.transpose(1, 2).flatten(2)  # [B, T, H * d_value]
-        if context.rows is not None:
-            merged = context.rows.pack(merged)  # [1, N, H * d_value]
+        if context.rows is None:
+            merged = mixed.transpose(1, 2).flatten(2)  # [B, T, H * d_value]
+        else:
+            merged = context.rows.merge(mixed)  # [1, N, H * d_value]
         return cast(Tensor, self.output(merged))
 
     def project_memory(self, memory: Tensor, rows: Rows | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values [B, Hkv, S, d] of a memory [B, S, d_memory], once a sentence."""
-        keys, values = self.key_value(memory)
-        heads = self.spec.kv_heads
-        return self._split(keys, heads, rows), self._split(values, heads, rows)
+        key, value = _split(self.key_value(memory), [self.spec.kv_heads] * 2, rows)
+        return key, value
 
     def _project_self(
         self, states: Tensor, context: AttentionContext
     ) -> tuple[Tensor, Tensor, Tensor]:
-        queries, keys, values = self.qkv(states)  # [B, T, heads * width] each
-        query = self._split(queries, self.spec.num_heads, context.rows)
-        key = self._split(keys, self.spec.kv_heads, context.rows)
-        value = self._split(values, self.spec.kv_heads, context.rows)
+        counts = [self.spec.num_heads, self.spec.kv_heads, self.spec.kv_heads]
+        query, key, value = _split(self.qkv(states), counts, context.rows)
         if context.positions is not None:
             query = context.positions.turn(query, context.turning)
             key = context.positions.turn(key, context.turning)
@@ -221,10 +220,12 @@ class Attention(nn.Module):
             kernel = kernels.choose(query, key, bias=bias)
         return kernel(query, key, value, mask=mask, scale=self.scale, dropout=dropout, bias=bias)
 
-    @staticmethod
-    def _split(states: Tensor, heads: int, rows: Rows | None) -> Tensor:
-        """[B, T, heads * width], or [1, N, …] under ``rows``, → [B, heads, T, width]."""
-        if rows is not None:
-            states = rows.spread(states)
-        batch, length, width = states.shape
-        return states.view(batch, length, heads, width // heads).transpose(1, 2)
+
+def _split(parts: Sequence[Tensor], counts: Sequence[int], rows: Rows | None) -> tuple[Tensor, ...]:
+    """Each [B, T, heads * width], or [1, N, …] under ``rows``, → [B, heads, T, width]."""
+    if rows is not None:
+        return rows.heads(parts, counts)
+    batch, length, _ = parts[0].shape
+    pairs = zip(parts, counts, strict=True)
+    shaped = [part.view(batch, length, count, part.shape[-1] // count) for part, count in pairs]
+    return tuple(part.transpose(1, 2) for part in shaped)

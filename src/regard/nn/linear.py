@@ -8,7 +8,7 @@ place in a finished model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -96,7 +96,7 @@ class SplitLinear(nn.Module):
 class _Columns(torch.autograd.Function):
     """`torch.split` of the last axis, without a copy where the gradients are columns already.
 
-    The packed attention kernel writes its three gradients beside each other into one tensor.
+    Attention writes the gradients of queries, keys and values beside each other into one tensor.
     """
 
     @staticmethod
@@ -105,13 +105,22 @@ class _Columns(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        first, columns = gradients[0], sum(x.shape[-1] for x in gradients)
-        start, strides = first.storage_offset(), [columns, 1]
-        for size in reversed(first.shape[1:-1]):
-            strides.insert(0, strides[0] * size)
-        for part in gradients:
-            together = part.untyped_storage().data_ptr() == first.untyped_storage().data_ptr()
-            if not together or part.stride() != (*strides,) or part.storage_offset() != start:
-                return torch.cat(gradients, dim=-1), None
-            start += part.shape[-1]
-        return first.as_strided((*first.shape[:-1], columns), strides), None
+        return joined(gradients), None
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """[..., width] of each → [..., sum of widths]; a view where they stand beside each other.
+
+    They do where they are all the columns of one tensor, in order.
+    """
+    first, shape = parts[0], (*parts[0].shape[:-1], sum(part.shape[-1] for part in parts))
+    start, strides = first.storage_offset(), [1]
+    for size in reversed(shape[1:]):
+        strides.insert(0, strides[0] * size)
+    for part in parts:
+        steps = zip(part.shape, part.stride(), strides, strict=True)
+        there = part.storage_offset() == start and all(n == 1 or by == to for n, by, to in steps)
+        if not there or part.untyped_storage().data_ptr() != first.untyped_storage().data_ptr():
+            return torch.cat([*parts], dim=-1)
+        start += part.shape[-1]
+    return first.as_strided(shape, strides)

@@ -97,11 +97,12 @@ def test_gradients_that_are_columns_already_are_not_copied(shape):
     columns = torch.split(up, [2, 3, 1], dim=-1)
     apart = [column.clone() for column in columns]
     crossed = [columns[0], up[..., 1:4], columns[2]]
-    assert torch.equal(linear._Columns.backward(None, *columns)[0], up)
-    if len(shape) > 1 and shape[-2] > 1:
-        assert linear._Columns.backward(None, *columns)[0].data_ptr() == up.data_ptr()
-    assert torch.equal(linear._Columns.backward(None, *apart)[0], up)
-    assert torch.equal(linear._Columns.backward(None, *crossed)[0], torch.cat(crossed, -1))
+    of_others = [column.clone() for column in (up, -up, 2 * up)]
+    alike = [one[..., a:b] for one, a, b in zip(of_others, (0, 2, 5), (2, 5, 6), strict=True)]
+    assert torch.equal(linear.joined(columns), up)
+    assert linear.joined(columns).data_ptr() == up.data_ptr()
+    for parts in (apart, crossed, alike, columns[1:]):
+        assert torch.equal(linear.joined(parts), torch.cat([*parts], -1))
     for gradients in (columns, apart):
         made = torch.autograd.grad(split(states), leaves, gradients)
         for ours, theirs in zip(made, expected, strict=True):

@@ -6,6 +6,7 @@ import torch
 from regard.nn import Attention, AttentionContext, AttentionSpec, Causal, Full, Padding, prepare
 from regard.nn.kernels import packed
 from regard.nn.kernels.dense import dense
+from regard.nn.rows import find_rows
 
 CPU = torch.device("cpu")
 
@@ -90,6 +91,71 @@ def test_neighboring_columns_are_recognized():
     assert not packed._are_columns(query, key, value.clone())
     assert not packed._are_columns(*(x.transpose(1, 2) for x in (query, key, value)))
     assert not packed._are_columns(query, query)
+
+
+def test_what_stands_one_after_another_is_recognized():
+    joint = torch.randn(2 * 3 * (20 + 10 + 10))
+    query, key, value = (
+        part.view(2, heads, 3, 5)
+        for part, heads in zip(joint.split([120, 60, 60]), (4, 2, 2), strict=True)
+    )
+    assert packed._are_stacked(query, key, value)
+    assert not packed._are_stacked(query, value, key)
+    assert not packed._are_stacked(query, key, key)
+    assert not packed._are_stacked(query, key, value.clone())
+    assert not packed._are_stacked(query, key, value.transpose(1, 2))
+
+
+LAYOUTS = {
+    "columns": lambda: columns((4, 2, 2), (8, 8, 8), length=6),
+    "key and value": lambda: [*columns((4,), (8,), length=6), *columns((2, 2), (8, 8), length=6)],
+    "stacked": lambda: [
+        x.view(2, -1, 6, 8) for x in torch.randn(2 * 8 * 6 * 8).split([384, 192, 192])
+    ],
+    "expanded": lambda: (
+        [torch.randn(2, 4, 6, 8)]
+        + [torch.randn(2, 2, 1, 8).expand(-1, -1, 6, -1) for _ in range(2)]
+    ),
+    "one for all": lambda: [torch.randn(2, 4, 6, 8)] * 3,
+    "every second": lambda: list(torch.randn(3, 2, 4, 6, 16)[..., ::2]),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_gradients_in_every_layout(layout, dtype):
+    torch.manual_seed(3)
+    torch.set_default_dtype(dtype)
+    try:
+        inputs = LAYOUTS[layout]()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    mask = prepare(Full(), 6, 6, device=CPU)
+    results = []
+    for kernel in (packed.packed, dense):
+        parts = [x.detach().requires_grad_() for x in inputs]
+        mixed = kernel(*parts, mask=mask, scale=0.4)
+        results.append([mixed, *torch.autograd.grad(mixed.square().sum(), parts)])
+    bound = {torch.float64: 1e-12, torch.bfloat16: 0.06}[dtype]
+    for ours, truth in zip(*results, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("d_memory", [None, 6])
+def test_without_padding_too(monkeypatch, d_memory):
+    """Under `Rows` the projections' gradients are whole before anybody joins them."""
+    real = torch.arange(7) < torch.tensor([[7], [3]])
+    spec = AttentionSpec(num_heads=4, num_kv_heads=2, d_key=3, d_value=3)
+    attention = Attention(spec, 8, d_memory=d_memory)
+    found = find_rows(Padding(real), torch.zeros(2, 7, 8))
+    states = torch.randn(1, len(found.slots), 8, requires_grad=True)
+    memory = None if d_memory is None else torch.randn(1, len(found.slots), d_memory)
+    mask = prepare(Padding(real), 7, 7, device=CPU)
+    context = AttentionContext(mask, rows=found, memory_rows=found)
+    mixed = attention(states, context, memory).sum()
+    monkeypatch.delattr(torch, "cat")
+    mixed.backward()
+    assert states.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("d_memory", [None, 6])

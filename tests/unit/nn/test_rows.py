@@ -5,6 +5,7 @@ import torch
 
 from regard.models import Transformer, TransformerConfig
 from regard.nn import Causal, Full, Padding, backend, kernels, rows
+from regard.nn.linear import _Columns
 from regard.nn.rows import find_rows
 
 REAL = torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1], [1, 0, 0, 0]]).bool()
@@ -18,7 +19,6 @@ def test_where_the_tokens_stand():
     assert packed.shape == (1, 6, 2)
     assert torch.equal(packed[0], states[REAL])
     assert torch.equal(found.restore(packed), states * REAL[..., None])
-    assert torch.equal(found.spread(packed)[REAL], states[REAL])
     positions = torch.arange(4)[None]
     assert found.pack_positions(positions).tolist() == [[0, 1, 1, 2, 3, 0]]
 
@@ -37,29 +37,71 @@ def test_more_rows_than_tokens(monkeypatch):
     assert torch.equal(packed[0, :6], states[REAL])
     packed[0, 6:] = torch.nan
     assert torch.equal(found.restore(packed), states * REAL[..., None])
-    assert torch.equal(found.spread(packed)[REAL], states[REAL])
     assert find_rows(Padding(torch.ones_like(REAL)), states) is not None  # 12 are made 15
     assert find_rows(Padding(torch.ones(2, 5).bool()), torch.zeros(2, 5, 2)) is None
 
 
 @pytest.mark.parametrize("awkward", [False, True])
-@pytest.mark.parametrize("door", ["pack", "spread", "restore"])
+@pytest.mark.parametrize("door", ["pack", "restore"])
 def test_gradients(monkeypatch, door, awkward):
     if awkward:
         fives(monkeypatch)
     found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
     states = torch.randn(3, 4, 2) if door == "pack" else torch.randn(1, len(found.slots), 2)
     states = states.double().requires_grad_()
-    # What padding holds after `spread` is nobody's, so no gradient may come from there.
-    seen = REAL[..., None] if door == "spread" else 1
+    seen = 1
     if door == "pack":  # of what nobody reads, nothing comes back
         seen = (torch.arange(len(found.slots)) < found.count)[:, None]
     assert torch.autograd.gradcheck(lambda x: getattr(found, door)(x) * seen, states)
-    made = getattr(found, door)(states)
-    (gradient,) = torch.autograd.grad(made, states, torch.ones_like(made))
-    if door == "spread":
-        assert (gradient[0, : found.count] == 1).all()
-        assert (gradient[0, found.count :] == 0).all()
+
+
+@pytest.mark.parametrize("awkward", [False, True])
+@pytest.mark.parametrize("widths", [(2, 2, 2), (3, 3), (2,), (2, 2, 5)])
+@pytest.mark.parametrize("source", ["columns", "apart"])
+def test_heads(monkeypatch, awkward, widths, source):
+    """They stand where spreading and splitting by hand puts them, and merge to what they were."""
+    if awkward:
+        fives(monkeypatch)
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    counts = (4, 2, 2)[: len(widths)]
+    sizes = [count * width for count, width in zip(counts, widths, strict=True)]
+    joint = torch.randn(1, len(found.slots), sum(sizes), dtype=torch.float64, requires_grad=True)
+
+    def parts(joint):
+        split = _Columns.apply(joint, sizes)
+        return split if source == "columns" else [part * 1.0 for part in split]
+
+    made = found.heads(parts(joint), counts)
+    for heads, part, count in zip(made, parts(joint), counts, strict=True):
+        spread = torch.zeros(3, 4, part.shape[-1], dtype=torch.float64)
+        spread[REAL] = part[0, : found.count].detach()
+        by_hand = spread.unflatten(-1, (count, -1)).transpose(1, 2)
+        assert heads.is_contiguous()
+        real = REAL[:, None, :, None].expand_as(heads)
+        assert torch.equal(heads[real], by_hand[real])
+        assert torch.equal(found.merge(heads)[0, : found.count], part[0, : found.count])
+        assert torch.equal(found.merge(by_hand)[0, : found.count], part[0, : found.count])
+
+    # What padding holds is nobody's: attention gives it no gradient, and takes none from it.
+    def through(joint):
+        heads = [one * REAL[:, None, :, None] for one in found.heads(parts(joint), counts)]
+        return torch.cat([found.merge(one)[..., : found.count, :].flatten() for one in heads])
+
+    assert torch.autograd.gradcheck(through, joint)
+
+
+def test_gradients_of_heads_where_nothing_stands(monkeypatch):
+    fives(monkeypatch)
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    states = torch.randn(1, len(found.slots), 6, requires_grad=True)
+    (heads,) = found.heads([states], [2])
+    (gradient,) = torch.autograd.grad(heads, states, torch.full_like(heads, 2.0))
+    assert (gradient[0, : found.count] == 2).all()
+    assert (gradient[0, found.count :] == 0).all()
+    mixed = torch.randn(3, 2, 4, 3, requires_grad=True)
+    up = torch.ones(1, len(found.slots), 6)
+    (gradient,) = torch.autograd.grad(found.merge(mixed), mixed, up)
+    assert torch.equal(gradient, REAL[:, None, :, None].expand_as(gradient).float())
 
 
 def test_only_where_it_pays():

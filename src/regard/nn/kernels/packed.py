@@ -3,8 +3,8 @@
 Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value];
 inside, with G = H / Hkv: query [B * Hkv, G * Tq, d_key], weights [B * Hkv, G * Tq, Tk].
 
-What it saves over single steps are copies: heads come as views of a projection and are copied
-once; results and gradients are written in the order in which projections want them.
+What it saves over single steps are copies: heads that come as views of a projection are copied
+once, and gradients are written in the order in which projections, or `Rows.heads`, want them.
 """
 
 from __future__ import annotations
@@ -101,21 +101,23 @@ class _Packed(torch.autograd.Function):
             weights.view_as(by_head).masked_fill_(blind, 0.0)
         kept, kept_scale = draw_mask(weights, dropout) if dropout > 0.0 else (None, 1.0)
         mixed = torch.bmm(_masked(weights, kept, kept_scale), v)  # [B * Hkv, G * Tq, d_value]
+        if q.dtype != query.dtype:
+            q, k, v = query, key, value  # which hold less
         ctx.save_for_backward(q, k, v, weights, kept)
         ctx.layouts = _layouts(query, key, value)
         ctx.scales = scale, kept_scale
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
-        result = _empty_heads(query.dtype, (batch, heads, queries, v.shape[-1]))
-        return result.copy_(mixed.view_as(result))
+        return mixed.view(batch, heads, queries, v.shape[-1]).to(query.dtype)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, weights, kept = ctx.saved_tensors
+        *inputs, weights, kept = ctx.saved_tensors
+        q, k, v = (_straight(x, weights.dtype, len(weights)) for x in inputs)
         scale, kept_scale = ctx.scales
         by_query, by_key, by_value = _rooms(gradient.dtype, ctx.layouts)
         up = _straight(gradient, q.dtype, len(q))  # [B * Hkv, G * Tq, d_value]
-        _place(torch.bmm(_masked(weights, kept, kept_scale).mT, up), by_value)
+        _fill(by_value, _masked(weights, kept, kept_scale).mT, up)
         by_weights = torch.bmm(up, v.mT)
         by_weights = _masked(by_weights, kept, kept_scale)
         by_scores = _softmax_backward(by_weights, weights)
@@ -123,8 +125,8 @@ class _Packed(torch.autograd.Function):
         if ctx.needs_input_grad[3]:
             shape, dtype = ctx.bias
             by_bias = by_scores.view(*gradient.shape[:3], -1).sum_to_size(shape).to(dtype)
-        _place(_product(by_scores, k, scale), by_query)
-        _place(_product(by_scores.mT, q, scale), by_key)
+        _fill(by_query, by_scores, k, scale)
+        _fill(by_key, by_scores.mT, q, scale)
         return by_query, by_key, by_value, by_bias, None, None, None, None
 
 
@@ -178,18 +180,27 @@ def _masked(weights: Tensor, kept: Tensor | None, scale: float) -> Tensor:
     return weights if kept is None else kept.to(weights.dtype).mul_(weights).mul_(scale)
 
 
-Layouts = list[list[tuple[int, ...]]]
-"""Shapes [B, heads, T, d], grouped where they are all the columns of one projection."""
+Layouts = list[list[tuple[torch.Size, tuple[int, ...], int]]]
+"""Shapes [B, heads, T, d], strides and starts, grouped by what fills one tensor together."""
 
 
 def _layouts(query: Tensor, key: Tensor, value: Tensor) -> Layouts:
-    if _are_columns(query, key, value):
-        groups = [[query, key, value]]
-    elif _are_columns(key, value):
-        groups = [[query], [key, value]]
-    else:
-        groups = [[query], [key], [value]]
-    return [[tuple(x.shape) for x in group] for group in groups]
+    groups = [[query], [key], [value]]
+    for together in ([[query, key, value]], [[query], [key, value]]):
+        if _fill_one(*together[-1]):
+            groups = together
+            break
+    layouts = []
+    for group in groups:
+        if not _fill_one(*group):  # such as an expanded one
+            group = [torch.empty(group[0].shape, device="meta")]
+        start = int(group[0].storage_offset())
+        layouts.append([(x.shape, x.stride(), int(x.storage_offset()) - start) for x in group])
+    return layouts
+
+
+def _fill_one(*parts: Tensor) -> bool:
+    return _are_columns(*parts) or _are_stacked(*parts)
 
 
 def _are_columns(*parts: Tensor) -> bool:
@@ -207,24 +218,30 @@ def _are_columns(*parts: Tensor) -> bool:
     return True
 
 
+def _are_stacked(*parts: Tensor) -> bool:
+    """Whether parts, each in one piece, stand one after another in one tensor."""
+    start = parts[0].storage_offset()
+    for part in parts:
+        if not part.is_contiguous() or part.storage_offset() != start:
+            return False
+        if part.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr():
+            return False
+        start += part.numel()
+    return True
+
+
 def _rooms(dtype: torch.dtype, layouts: Layouts) -> list[Tensor]:
-    """Room laid out as a projection lays out its columns, so that no other copy follows."""
+    """Room for gradients, laid out as what they belong to, so that no other copy follows."""
     rooms = []
-    for shapes in layouts:
-        batch, _, length, _ = shapes[0]
-        widths = [shape[1] * shape[3] for shape in shapes]
-        joint = torch.empty(batch, length, sum(widths), dtype=dtype)
-        for part, shape in zip(torch.split(joint, widths, dim=-1), shapes, strict=True):
-            heads = part.view(batch, length, shape[1], shape[3])
-            rooms.append(heads.transpose(1, 2))
+    for group in layouts:
+        joint = torch.empty(sum(shape.numel() for shape, _, _ in group), dtype=dtype)
+        rooms += [joint.as_strided(shape, strides, start) for shape, strides, start in group]
     return rooms
 
 
-def _empty_heads(dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Room [B, heads, T, d] in the order [B, T, heads, d]."""
-    return _rooms(dtype, [[shape]])[0]
-
-
-def _place(made: Tensor, room: Tensor) -> None:
-    """Put [B * Hkv, G * T, d] into room [B, H, T, d]."""
-    room.copy_(made.view(room.shape))
+def _fill(room: Tensor, first: Tensor, second: Tensor, scale: float = 1.0) -> None:
+    """Put the product of [N, a, b] and [N, b, c] into room [B, H, T, c]."""
+    if room.is_contiguous() and room.dtype == first.dtype:
+        _product(first, second, scale, room.view(*first.shape[:2], second.shape[2]))
+    else:
+        room.copy_(_product(first, second, scale).view(room.shape))
