@@ -43,7 +43,8 @@ THEM := --peers $(PEERS) --python $(or $(PEERS_PYTHON),$(BIN)/python)
 bench: $(STAMP)
 ifdef PEERS
 	$(BENCH).beside $(THEM) $(if $(NANOGPT),--nanogpt $(NANOGPT))
-	$(BENCH).variants $(THEM)
+	$(BENCH).variants
+	$(BENCH).memory $(THEM)
 else
 	for precision in float32 bfloat16 int8; do $(BIN)/python benchmarks/speed/decode.py --precision $$precision || exit 1; done
 	$(if $(BATCHES),$(BIN)/python benchmarks/speed/train.py --batches $(BATCHES))

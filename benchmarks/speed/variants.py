@@ -1,21 +1,18 @@
-"""Time regard's own settings of a training step in turn, and hold its memory beside the peers'.
+"""Time regard's own settings of a training step in turn.
 
     python -m benchmarks.speed.variants --batches FILE [--shape base] [--rounds 5]
-        [--peers DIR --python PEERS_PYTHON]
 
 FILE is what the peers' ``--dump-batches`` writes (`benchmarks.speed.beside` leaves one). A window
-is a process of its own, so that a peak of memory is one setting's. The tables go to RESULTS.md.
+is a process of its own, so that a peak of memory is one setting's. The table goes to RESULTS.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +29,6 @@ VARIANTS = {
     "float32, gradient checkpointing": "--precision float32 --checkpointing",
     "float32, freed memory given back": "--precision float32 --give-back",
 }
-PEERS = ("torch", "marian-sdpa", "x-transformers", "eole", "fairseq")
 Found = dict[str, float]
 
 
@@ -41,8 +37,6 @@ def main() -> None:
     parser.add_argument("--batches", type=existing, default=BATCHES)
     parser.add_argument("--shape", choices=("tiny", "base"), default="base")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peers", type=existing, help="the directory of `peers`, for their memory")
-    parser.add_argument("--python", default=sys.executable, help="that has their requirements")
     options = parser.parse_args()
     found: dict[str, list[Found]] = {name: [] for name in VARIANTS}
     for _ in range(options.rounds):
@@ -53,8 +47,6 @@ def main() -> None:
         found[name][0] |= one
     body = [measured_on(), f"{options.rounds} windows each in turn.", ""]
     body += [table(HEADER, [row(name, held, found) for name, held in found.items()])]
-    if options.peers:
-        body += ["", memory_table(options, [one["peak_mib"] for one in found["bfloat16"]])]
     write_section(f"A training step's settings and memory, {options.shape}", "\n".join(body))
 
 
@@ -95,32 +87,6 @@ def row(name: str, held: Sequence[Found], found: dict[str, list[Found]]) -> Sequ
         f"{extra:,.0f}",
         f"{extra / plain:.2f}",
     )
-
-
-def memory_table(options: argparse.Namespace, ours: Sequence[float]) -> str:
-    """Peaks of the peers' processes at the same batches, and ours in bfloat16 beside each."""
-    mine = statistics.median(ours)
-    rows = []
-    for peer in PEERS:
-        peak = peer_memory(options, peer)
-        rows.append((peer, f"{peak:,.0f}", f"{mine:,.0f}", f"**{mine / peak:.2f}**"))
-    return table(("peer, float32", "its peak memory, MiB", "regard, bfloat16", "ratio"), rows)
-
-
-def peer_memory(options: argparse.Namespace, peer: str) -> float:
-    """MiB that the harness held at most while it trained one peer."""
-    command = [options.python, "-m", "peers", "train", "--shape", options.shape]
-    command += ["--peer", peer, "--windows", "1"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    with tempfile.TemporaryFile() as output:
-        running = subprocess.Popen(
-            command, cwd=options.peers, env=environment, stdout=output, stderr=output
-        )
-        _, status, used = os.wait4(running.pid, 0)
-        running.returncode = os.waitstatus_to_exitcode(status)
-    if running.returncode:
-        raise SystemExit(f"the peers' harness ended with status {running.returncode}: {peer}")
-    return used.ru_maxrss / 1024
 
 
 if __name__ == "__main__":
