@@ -41,6 +41,7 @@ from regard.cost import cost
 from regard.decoding import DecodingSpec, Request, continue_from
 from regard.objectives import CrossEntropy, NextToken
 from regard.training import foreach
+from regard.training.adam import Adam
 from regard.training.device import choose_device
 from regard.training.precision import make_precision
 
@@ -106,7 +107,12 @@ def train_ours(size: Size, place: Place) -> Step:
     objective = NextToken() if size.family == "gpt" else CrossEntropy(0.1)
     precision = make_precision("bfloat16", model)
     weights = list(precision.trained_weights.values())
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.95), fused=True)
+    optimizer = Adam(
+        [{"params": weights, "lr": 1e-4, "weight_decay": 0.01}],
+        betas=(0.9, 0.95),
+        eps=1e-8,
+        decoupled=True,
+    )
     if place.compile:
         model.features = torch.compile(model.features)
     batch = {name: held.to(place.device) for name, held in made(size).items()}

@@ -24,6 +24,7 @@ from regard.nn import backend
 from regard.objectives import CrossEntropy, MaskedLM, NextToken
 from regard.objectives.classes import Classes
 from regard.training import foreach
+from regard.training.adam import Adam
 from regard.training.precision import make_precision
 
 GPT_SIZES = {
@@ -50,7 +51,12 @@ def main() -> None:
     model, objective, batches, clip = MADE[options.size]()
     precision = make_precision(options.precision, model)
     weights = list(precision.trained_weights.values())
-    optimizer = torch.optim.AdamW(weights, lr=1e-4, betas=(0.9, 0.99), fused=True)
+    optimizer = Adam(
+        [{"params": weights, "lr": 1e-4, "weight_decay": 0.01}],
+        betas=(0.9, 0.99),
+        eps=1e-8,
+        decoupled=True,
+    )
 
     def step(batch: dict[str, Tensor]) -> float:
         term = objective(model, batch)["loss"]

@@ -24,6 +24,7 @@ from regard.cost import cost
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import backend, kernels
 from regard.objectives import CrossEntropy
+from regard.training.adam import Adam
 from regard.training.precision import make_precision
 
 VOCAB = 10_000
@@ -125,7 +126,9 @@ def stepper(model: Transformer, format_name: str) -> Step:
     """Forward, backward and Adam on a batch, in a precision; the loss comes back."""
     precision = make_precision(format_name, model)
     weights = list(precision.trained_weights.values())
-    optimizer = torch.optim.Adam(weights, lr=1e-4, betas=(0.9, 0.98), fused=True)
+    optimizer = Adam(
+        [{"params": weights, "lr": 1e-4}], betas=(0.9, 0.98), eps=1e-8, decoupled=False
+    )
 
     def step(batch: Batch) -> float:
         loss = mean_loss(model, batch)

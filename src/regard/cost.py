@@ -23,6 +23,7 @@ from regard import registry
 from regard.errors import RegardError
 from regard.nn import kernels
 from regard.nn.attention import Attention
+from regard.nn.init import Unfilled
 from regard.nn.masks import Causal
 from regard.nn.stack import Stack
 from regard.registry import Family
@@ -230,7 +231,7 @@ def cost(
 
 def on_meta(family: Family, config: Any, *, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The model without its numbers; it takes texts of any length."""
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model: nn.Module = family.model(config)
     for module in model.modules():
         if isinstance(module, Stack):
@@ -384,8 +385,7 @@ def _training(model: nn.Module, precision: str, optimizer: str) -> TrainingMemor
 
 
 def _decoding(model: nn.Module, precision: str) -> DecodingMemory:
-    count = sum(parameter.numel() for parameter in model.parameters())
-    size = DTYPES[precision].itemsize
+    count, size = sum(p.numel() for p in model.parameters()), DTYPES[precision].itemsize
     source = own = 0
     for stack in model.modules():
         if not isinstance(stack, Stack) or not isinstance(stack.rule, Causal):

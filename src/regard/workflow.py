@@ -17,6 +17,7 @@ from regard import registry
 from regard.card import card
 from regard.errors import RecipeError, RegardError, RunError
 from regard.nn import backend
+from regard.nn.init import Unfilled
 from regard.recipe import Recipe, as_settings, carry_on, is_run
 from regard.recipe.layers import flatten
 from regard.run import Run
@@ -125,7 +126,7 @@ def check_recipe(recipe: Recipe) -> None:
     """
     recipe.check()
     try:
-        with torch.device("meta"):
+        with Unfilled():  # its memory is asked for, but never touched
             model = registry.family(recipe.family).model(recipe.trial_config())
             frozen_by(recipe, model)
             adapt(recipe, model)

@@ -16,7 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit" / "training"))
 
-import torch
 from torch import Tensor, nn
 from toy import ToyObjective, ToySource, ToyTerm, toy_model, toy_settings
 
@@ -89,7 +88,6 @@ def guarded(arguments: list[str]) -> int:
 
 def serve() -> None:
     """Orders are JSON lines: ``start`` a process, ``poll`` it, ``wait`` for it."""
-    torch.optim.Adam([torch.zeros(1)])  # imports what every child would import again
     for line in sys.stdin:
         order = json.loads(line)
         if "start" in order:

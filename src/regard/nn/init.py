@@ -35,8 +35,18 @@ def init_normal(model: nn.Module, std: float, *, num_layers: int | None = None) 
             nn.init.normal_(module.weight, std=std)
 
 
+_DRAWN = (
+    *(Tensor.normal_, Tensor.uniform_),
+    *(nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_, nn.init.trunc_normal_),
+)  # the latter hand themselves over whole, and draw unseen
+
+
 class Unfilled(TorchFunctionMode):
-    """Inside, nothing random is drawn into tensors: weights will be loaded into every one."""
+    """Inside, nothing random is drawn into tensors: weights will be loaded into every one.
+
+    On the meta device, which holds no numbers, it also saves the second that torch takes there to
+    import its compiler before the first draw.
+    """
 
     def __torch_function__(
         self,
@@ -45,6 +55,6 @@ class Unfilled(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func in (Tensor.normal_, Tensor.uniform_):
-            return args[0]
+        if func in _DRAWN:
+            return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))

@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from regard import registry
+from regard.training.adam import Adam
 from regard.training.settings import OptimizerSettings
 
 Groups = list[dict[str, Any]]
+
+
+class Optimizer(Protocol):
+    """What makes steps: ours, or any of `torch.optim`."""
+
+    @property
+    def param_groups(self) -> Groups:
+        """With their ``params`` and rate ``lr``."""
+        ...
+
+    @property
+    def state(self) -> MutableMapping[Tensor, Any]:
+        """What is kept of each weight."""
+        ...
+
+    def step(self) -> Any:
+        """Update the weights by their gradients."""
+        ...
+
 
 _LAYER = re.compile(r"^(.*?)layers\.(\d+)\.")
 _INPUT = re.compile(r"(^|\.)(embedding|input_norm)\.")
@@ -46,12 +65,12 @@ def make_optimizer(
 
 def adam(settings: OptimizerSettings, groups: Groups) -> Optimizer:
     """Adam (Kingma & Ba, 2015)."""
-    return _fused(torch.optim.Adam, settings, groups)
+    return Adam(groups, betas=settings.betas, eps=settings.eps, decoupled=False)
 
 
 def adamw(settings: OptimizerSettings, groups: Groups) -> Optimizer:
     """AdamW: the decay apart from the moments (Loshchilov & Hutter, 2019)."""
-    return _fused(torch.optim.AdamW, settings, groups)
+    return Adam(groups, betas=settings.betas, eps=settings.eps, decoupled=True)
 
 
 def adafactor(settings: OptimizerSettings, groups: Groups) -> Optimizer:
@@ -122,14 +141,3 @@ def layer_scales(model: nn.Module, decay: float) -> dict[str, float]:
             lowest = name in tables or _INPUT.search(name)
             scales[name] = decay ** (tallest + 1) if lowest else 1.0
     return scales
-
-
-def _fused(
-    kind: Callable[..., Optimizer], settings: OptimizerSettings, groups: Groups
-) -> Optimizer:
-    """One kernel for the whole update where the device has it."""
-    options: dict[str, Any] = {"lr": 0.0, "betas": settings.betas, "eps": settings.eps}
-    try:
-        return kind(groups, fused=True, **options)
-    except RuntimeError:  # a device without the fused kernel
-        return kind(groups, foreach=True, **options)

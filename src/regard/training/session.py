@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from regard.errors import CheckpointError, RecipeError, RegardError
 from regard.training.averaging import MovingAverage
@@ -21,7 +20,7 @@ from regard.training.distributed import Ranks
 from regard.training.evaluation import Evaluate, Report, undisturbed
 from regard.training.events import Evaluated, Event, Listener, Saved, Started, Warned
 from regard.training.objective import Loss, Objective, Source
-from regard.training.optimizers import make_optimizer
+from regard.training.optimizers import Optimizer, make_optimizer
 from regard.training.precision import Precision, make_precision
 from regard.training.progress import Progress, higher_is_better
 from regard.training.schedules import Schedule, make_schedule

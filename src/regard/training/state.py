@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from regard.errors import CheckpointError
 from regard.training.checkpoints import EMA, Checkpoint
 from regard.training.distributed import Ranks
+from regard.training.optimizers import Optimizer
 
 Tensors = dict[str, Tensor]
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -171,3 +174,62 @@ def test_what_is_kept_of_a_weight_is_told_before(kind: str) -> None:
     for name, weight in weights.items():
         kept = [value for key, value in optimizer.state[weight].items() if key != "step"]
         assert state_size(kind, shapes[name]) == sum(value.numel() for value in kept)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_torchs_own_makes_the_same_steps_and_state(
+    kind: str, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not fused:
+        monkeypatch.setattr("regard.training.adam.FUSED", ())
+    torch.manual_seed(0)
+    start = [torch.randn(5, 3), torch.randn(7), torch.randn(2)]
+    ours, theirs = ([torch.nn.Parameter(one.clone()) for one in start] for _ in range(2))
+    decay = 0.1 if kind == "adamw" else 0.0
+    groups = [{"params": ours[:1], "lr_scale": 1.0, "weight_decay": decay}, {"params": ours[1:]}]
+    settings = OptimizerSettings(kind, betas=(0.8, 0.95), eps=1e-6)
+    optimizer = registry.kind("optimizers", kind)(settings, groups)
+    groups = [{"params": theirs[:1], "weight_decay": decay}, {"params": theirs[1:]}]
+    options = {"betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.0, "fused": fused}
+    reference = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[kind](groups, **options)
+    for rate in (0.1, 0.05, 0.2):
+        for group in (*optimizer.param_groups, *reference.param_groups):
+            group["lr"] = rate
+        for one, other in zip(ours[:2], theirs[:2], strict=True):  # the last one has no gradient
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        optimizer.step()
+        reference.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.equal(one, other)
+        assert optimizer.state[one].keys() == reference.state[other].keys()
+        for name, value in optimizer.state[one].items():
+            assert torch.equal(value, reference.state[other][name])
+
+
+COMPILER = """
+import sys
+import torch
+from regard import registry
+from regard.nn.init import Unfilled
+from regard.training import OptimizerSettings
+from regard.training.optimizers import make_optimizer
+for name in registry.names("families"):
+    family = registry.family(name)
+    with Unfilled():
+        model = family.model(family.tiny())
+for kind in ("adam", "adamw"):
+    weights = dict(model.named_parameters())
+    optimizer = make_optimizer(OptimizerSettings(kind), model, weights, 1.0)
+    for weight in weights.values():
+        weight.grad = torch.zeros_like(weight)
+    optimizer.step()
+print([name for name in ("torch._dynamo", "sympy") if name in sys.modules])
+"""
+
+
+def test_nothing_imports_torchs_compiler() -> None:
+    """It would take more than a second of every start."""
+    done = subprocess.run([sys.executable, "-c", COMPILER], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
