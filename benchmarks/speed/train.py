@@ -42,7 +42,7 @@ def main() -> None:
     batches = load(options.batches)
     model = make_model(options)
     step = stepper(model, options.precision)
-    step(first_row(batches[0]))  # makes moments and sums
+    step(first_row(batches[0]))  # makes moments
     if options.held:
         from benchmarks.speed.held import held_by  # the rest runs without this package
 

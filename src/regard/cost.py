@@ -93,7 +93,7 @@ class TrainingMemory:
     """Bytes that a training step holds, activations apart (see `Length`).
 
     Weights and gradients are in the products' precision; masters, weights and sums of gradients in
-    float32, are there where that is a low one. Moments, the optimizer's, are always in float32.
+    float32, where that is a low one (sums while a step is made). Moments are always in float32.
     """
 
     precision: str
@@ -385,8 +385,8 @@ def _training(model: nn.Module, precision: str, optimizer: str) -> TrainingMemor
 
 
 def _decoding(model: nn.Module, precision: str) -> DecodingMemory:
-    count, size = sum(p.numel() for p in model.parameters()), DTYPES[precision].itemsize
-    source = own = 0
+    count = sum(parameter.numel() for parameter in model.parameters())
+    size, source, own = DTYPES[precision].itemsize, 0, 0
     for stack in model.modules():
         if not isinstance(stack, Stack) or not isinstance(stack.rule, Causal):
             continue

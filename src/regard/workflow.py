@@ -126,13 +126,20 @@ def check_recipe(recipe: Recipe) -> None:
     """
     recipe.check()
     try:
-        with Unfilled():  # its memory is asked for, but never touched
+        # Not on the meta device, where operations import torch's compiler for a second or two:
+        # matrices are asked for, but what nobody writes to takes no memory.
+        with Unfilled():
             model = registry.family(recipe.family).model(recipe.trial_config())
             frozen_by(recipe, model)
             adapt(recipe, model)
     except RecipeError as error:  # such as heads that do not divide the width
         where = recipe.place(error.where or "model")
         raise RecipeError(error.what, where=where, hint=error.hint) from None
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        what = "the model is larger than this machine's memory"
+        raise RecipeError(what, where=recipe.place("model"), hint="look at its sizes") from None
 
 
 def _usual_run(given: str | Path | Recipe, loaded: Recipe, resume: bool) -> Path:

@@ -33,6 +33,14 @@ class TestCheckRecipe:
             workflow.train("tiny.toml", ["model.layer.attention.num_heads=3"])
         assert not (folder / "runs").exists()
 
+    def test_a_model_larger_than_memory(self, folder):
+        with pytest.raises(
+            RecipeError, match="model: the model is larger than this machine's memory"
+        ):
+            check_recipe(
+                load_recipe("tiny.toml", ["model.layer.feed_forward.d_ff=100000000000000"])
+            )
+
     def test_it_leaves_the_generators_alone(self, folder):
         torch.manual_seed(3)
         expected = torch.rand(1)

@@ -188,12 +188,16 @@ class Attention(nn.Module):
     def _project_self(
         self, states: Tensor, context: AttentionContext
     ) -> tuple[Tensor, Tensor, Tensor]:
+        queries, keys, values = self.qkv(states)  # [B, T, heads * width] each
         counts = [self.spec.num_heads, self.spec.kv_heads, self.spec.kv_heads]
-        query, key, value = _split(self.qkv(states), counts, context.rows)
-        if context.positions is not None:
-            query = context.positions.turn(query, context.turning)
-            key = context.positions.turn(key, context.turning)
-        return query, key, value
+        if context.positions is None or context.turning is None:
+            query, key, value = _split([queries, keys, values], counts, context.rows)
+            return query, key, value
+        # Values apart: beside them, queries and keys as they were would live as long as they do.
+        query, key = _split([queries, keys], counts[:2], context.rows)
+        (value,) = _split([values], counts[2:], context.rows)
+        turn = partial(context.positions.turn, prepared=context.turning)
+        return turn(query), turn(key), value
 
     def _memory_heads(
         self, memory: Tensor | None, context: AttentionContext, cache: LayerCache | None

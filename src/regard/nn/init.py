@@ -42,10 +42,9 @@ _DRAWN = (
 
 
 class Unfilled(TorchFunctionMode):
-    """Inside, nothing random is drawn into tensors: weights will be loaded into every one.
+    """Inside, nothing random is drawn into tensors: weights will be loaded, or nobody reads them.
 
-    On the meta device, which holds no numbers, it also saves the second that torch takes there to
-    import its compiler before the first draw.
+    On the meta device a draw would also import torch's compiler first, which takes a second.
     """
 
     def __torch_function__(

@@ -28,13 +28,15 @@ LEAST_PADDING = 1 / 8
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where each token's heads stand, counted in rows of one head's numbers.
+    """The way from tokens to heads and back, in rows of one head's numbers.
+
+    On one side stand the tokens, [N, heads of all parts]; on the other the parts one after another,
+    [B, heads, T] each.
 
     Attributes:
-        of_heads: int64 [B * heads * T of the first part, of the next, …], which row of [N, heads]
-            stands there.
-        of_tokens: int64 [N * heads], which row of the parts.
-        padding: int64, the parts' rows where there is no token.
+        of_heads: int64, for each row of the parts the tokens' row that belongs there.
+        of_tokens: int64, for each row of the tokens the parts' row that belongs there.
+        padding: int64, rows of the parts where there is no token.
     """
 
     of_heads: Tensor
@@ -213,9 +215,9 @@ def _find_places(rows: Rows, counts: tuple[int, ...]) -> Places:
     real[rows.slots] = True
     of_heads, of_tokens, padding, before = [], [], [], 0  # `before`: heads of earlier parts
     for count in counts:
-        heads = torch.arange(before, before + count)
+        heads = torch.arange(before, before + count, device=tokens.device)
         of_heads.append((tokens * sum(counts) + heads[:, None]).flatten())  # [B, count, T]
-        stand = torch.arange(count * len(real)) + before * len(real)
+        stand = torch.arange(count * len(real), device=tokens.device) + before * len(real)
         by_slot = stand.view(batch, count, length).transpose(1, 2).reshape(-1, count)
         of_tokens.append(by_slot[rows.slots])  # [N, count]
         padding.append(by_slot[~real].flatten())

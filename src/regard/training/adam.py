@@ -1,4 +1,4 @@
-"""Adam (Kingma & Ba, 2015), the paper's optimiser (section 5.3), by torch's kernels.
+"""Adam (Kingma & Ba, 2015), the paper's optimiser (section 5.3), by torch's fused kernels.
 
 `torch.optim.Adam` and its base class import torch's compiler when one is made, only to tell it to
 keep out: more than a second, and 70 MiB for as long as training lasts. Their functional forms,
@@ -15,9 +15,6 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.adamw import adamw
-
-FUSED = ("cpu", "cuda")
-"""Devices on which the whole update is one kernel; elsewhere it is one for each operation."""
 
 
 class Adam:
@@ -55,7 +52,6 @@ class Adam:
             if not weights:
                 continue
             kept = [self._kept(weight) for weight in weights]
-            fused = weights[0].device.type in FUSED
             self._update(
                 weights,
                 [weight.grad for weight in weights],
@@ -69,16 +65,13 @@ class Adam:
                 weight_decay=group["weight_decay"],
                 eps=self._eps,
                 maximize=False,
-                fused=fused,
-                foreach=not fused,
+                fused=True,
             )
 
     def _kept(self, weight: Tensor) -> dict[str, Tensor]:
         found = self.state[weight]
         if not found:
-            # as torch's own: its kernels want the step where the weight is, others read it often
-            place = weight.device if weight.device.type in FUSED else "cpu"
-            found["step"] = torch.zeros((), dtype=torch.float32, device=place)
-            found["exp_avg"] = torch.zeros_like(weight, memory_format=torch.preserve_format)
-            found["exp_avg_sq"] = torch.zeros_like(weight, memory_format=torch.preserve_format)
+            found["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+            found["exp_avg"] = torch.zeros_like(weight)
+            found["exp_avg_sq"] = torch.zeros_like(weight)
         return found

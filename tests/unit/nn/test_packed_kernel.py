@@ -141,6 +141,30 @@ def test_gradients_in_every_layout(layout, dtype):
         torch.testing.assert_close(ours, truth, rtol=bound, atol=bound)
 
 
+@pytest.mark.parametrize("length", [6, packed.SHORT_TEXTS + 2])
+@pytest.mark.parametrize("layout", ["columns", "stacked"])
+def test_bfloat16_is_kept_as_it_came(layout, length):
+    """Of short texts too, whose products are float32; longer ones' fill their rooms directly."""
+    parts = torch.randn(2, length, 3 * 4 * 8).bfloat16()
+    if layout == "columns":
+        inputs = [x.view(2, length, 4, 8).transpose(1, 2) for x in parts.split(32, dim=-1)]
+    else:
+        inputs = list(parts.view(3, 2, 4, length, 8))
+    mask = prepare(Causal(), length, length, device=CPU)
+    results, kept = [], []
+    for kernel in (packed.packed, dense):
+        leaves = [x.detach().requires_grad_() for x in inputs]
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: (kept.append((x.shape[-1], x.dtype)), x)[1], lambda x: x
+        ):
+            mixed = kernel(*leaves, mask=mask, scale=0.4)
+        if kernel is packed.packed:
+            assert kept.count((8, torch.bfloat16)) == 3
+        results.append([mixed, *torch.autograd.grad(mixed.float().square().sum(), leaves)])
+    for ours, truth in zip(*results, strict=True):
+        torch.testing.assert_close(ours, truth, rtol=0.06, atol=0.06)
+
+
 @pytest.mark.parametrize("d_memory", [None, 6])
 def test_without_padding_too(monkeypatch, d_memory):
     """Under `Rows` the projections' gradients are whole before anybody joins them."""

@@ -90,6 +90,35 @@ def test_heads(monkeypatch, awkward, widths, source):
     assert torch.autograd.gradcheck(through, joint)
 
 
+def test_heads_that_are_columns_are_not_joined_by_a_copy(monkeypatch):
+    found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))
+    parts = torch.randn(1, len(found.slots), 12).split(4, dim=-1)
+    found.places((2, 2, 2))
+    monkeypatch.delattr(torch, "cat")
+    assert [one.shape for one in found.heads(parts, (2, 2, 2))] == [(3, 2, 4, 2)] * 3
+
+
+@pytest.mark.parametrize("positions", ["none", "rotary"])
+def test_heads_before_they_are_turned_are_not_kept(positions):
+    """Of queries, keys and values alone the backward pass needs what attention saw."""
+    overrides = {"num_layers": 1, "layer.dropout": 0.0, "embedding.dropout": 0.0}
+    config = TransformerConfig.preset(
+        "tiny", vocab_size=23, overrides={**overrides, "positions": positions}
+    )
+    encoder = Transformer(config).encoder.train()
+    attention = encoder.layers[0].self_attention.sublayer
+    states, kept = torch.randn(3, 4, config.d_model), {}
+
+    def keep(x):
+        if x.shape[-1] == attention.d_key:
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        encoder(states, mask=Padding(REAL))
+    assert sum(kept.values()) == 3 * states.nbytes
+
+
 def test_gradients_of_heads_where_nothing_stands(monkeypatch):
     fives(monkeypatch)
     found = find_rows(Padding(REAL), torch.zeros(3, 4, 2))

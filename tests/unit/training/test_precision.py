@@ -57,6 +57,40 @@ def test_micro_batches_add_up_in_float32() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_gradients_stand_between_backward_and_step_alone(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Activations have their room meanwhile; a weight that comes late is no exception."""
+    monkeypatch.setattr("regard.training.precision.FIRST_SCALE", 256.0)
+    model = torch.nn.ModuleDict({name: torch.nn.Linear(2, 1, bias=False) for name in ("a", "b")})
+    made = make_precision(precision, model)
+    dtype = {"float32": torch.float32, "float16": torch.float16}.get(precision, torch.bfloat16)
+    states = torch.ones(1, 2, dtype=dtype)
+
+    def none_is_held() -> bool:
+        every = [*made.weights.values(), *model.parameters()]
+        return all(weight.grad is None for weight in every)
+
+    optimizer = torch.optim.SGD(made.trained_weights.values(), lr=0.1)
+    assert none_is_held()
+    made.backward(model["a"](states).sum())
+    assert made.weights["b.weight"].grad is None
+    made.backward((model["a"](states) + 2 * model["b"](states)).sum())
+    assert [one.tolist() for one in made.gradients()] == [
+        [[2.0 * made.scale] * 2],
+        [[2.0 * made.scale] * 2],
+    ]
+    made.step(optimizer)
+    assert none_is_held()
+    made.backward(model["a"](states).sum())
+    if isinstance(made, Scaled):
+        assert made.overflow()
+    else:
+        made.forget()
+    assert none_is_held()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_the_model_is_left_in_float32(precision: str) -> None:
     model = toy_model()
     train(model, ToyObjective(), ToySource(), toy_settings(precision=precision, max_steps=2))

@@ -185,14 +185,15 @@ Layouts = list[list[tuple[torch.Size, tuple[int, ...], int]]]
 
 
 def _layouts(query: Tensor, key: Tensor, value: Tensor) -> Layouts:
-    groups = [[query], [key], [value]]
-    for together in ([[query, key, value]], [[query], [key, value]]):
-        if _fill_one(*together[-1]):
-            groups = together
-            break
+    if _fill_one(query, key, value):
+        groups = [[query, key, value]]
+    elif _fill_one(key, value):
+        groups = [[query], [key, value]]
+    else:
+        groups = [[query], [key], [value]]
     layouts = []
     for group in groups:
-        if not _fill_one(*group):  # such as an expanded one
+        if not _fill_one(*group):  # such as an expanded one: its gradient gets plain strides
             group = [torch.empty(group[0].shape, device="meta")]
         start = int(group[0].storage_offset())
         layouts.append([(x.shape, x.stride(), int(x.storage_offset()) - start) for x in group])
@@ -200,6 +201,7 @@ def _layouts(query: Tensor, key: Tensor, value: Tensor) -> Layouts:
 
 
 def _fill_one(*parts: Tensor) -> bool:
+    """Whether parts [B, heads, T, d] fill one tensor, and nothing else does."""
     return _are_columns(*parts) or _are_stacked(*parts)
 
 
