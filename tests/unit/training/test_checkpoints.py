@@ -317,12 +317,18 @@ def test_a_mean_of_moving_averages_is_kept_as_such(tmp_path: Path) -> None:
         assert file.metadata() == store.notes  # what adapters they are, where they are such
 
 
+def with_mean(folder: Path) -> tuple[CheckpointStore, list[Checkpoint]]:
+    """A store of three checkpoints, and those two whose mean it keeps."""
+    store = filled(folder, 10, 20, 30)
+    chosen = store.to_average(2)
+    keep_mean(store, chosen)
+    return store, chosen
+
+
 def test_a_disk_that_is_full_leaves_the_old_mean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = filled(tmp_path, 10, 20, 30)
-    chosen = store.to_average(2)
-    keep_mean(store, chosen)
+    store, chosen = with_mean(tmp_path)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -337,9 +343,7 @@ def test_a_disk_that_is_full_leaves_the_old_mean(
 def test_a_mean_that_is_replaced_while_it_is_read_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = filled(tmp_path, 10, 20, 30)
-    chosen = store.to_average(2)
-    keep_mean(store, chosen)
+    store, chosen = with_mean(tmp_path)
     read = Checkpoint.tensors
 
     def replaced(self: Checkpoint, name: str = "model") -> dict[str, Tensor]:
