@@ -23,6 +23,9 @@ CHUNK_BYTES = {"cpu": 10 * 2**20, "other": 256 * 2**20}
 FEWEST_ROWS = 512
 """Logits held at once by the chunked path: on CPUs about what caches hold, but in rows enough
 that adding up the weight's gradient costs little."""
+WIDENED_BYTES = 2 * 2**20
+"""Of a [V, d_model] that is added to a wider one: a CPU first copies it into the wider format,
+which would be the step's largest tensor."""
 
 Sums = tuple[Tensor, Tensor]
 
@@ -159,9 +162,9 @@ class _Chunked(torch.autograd.Function):
             if by_weight is not None:
                 _add_product(by_weight, p, part, first=start == 0)
             if by_bias is not None:
-                by_bias += p.sum(dim=0, dtype=wide)
-        mean_row = weight.mean(dim=0, dtype=wide)  # [d_model]
-        sum_states = states.sum(dim=0, dtype=wide)
+                by_bias += _sum(p, wide)
+        mean_row = _sum(weight, wide) / len(weight)  # [d_model]
+        sum_states = _sum(states, wide)
         mean_logits = sum_states @ mean_row
         if bias is not None:
             mean_logits = mean_logits + bias.mean(dtype=wide) * count
@@ -181,7 +184,17 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         made = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
-        return (*(None if x is None else (x * scale).to(dtype) for x, dtype in made), None, None)
+        return (*(None if x is None else _scaled(x, scale, dtype) for x, dtype in made), None, None)
+
+
+def _scaled(gradient: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """gradient · scale [n, …], rounded to ``dtype``."""
+    if gradient.dtype == dtype:
+        return gradient * scale
+    found = torch.empty_like(gradient, dtype=dtype)
+    for into, part in zip(_parts(found), _parts(gradient), strict=True):
+        into.copy_(part * scale)
+    return found
 
 
 def _filled(states: Tensor, labels: Tensor, rows: int) -> tuple[Tensor, Tensor]:
@@ -249,4 +262,22 @@ def _add_product(total: Tensor, p: Tensor, states: Tensor, *, first: bool) -> No
     elif first:
         total.copy_(p.t() @ states)
     else:
-        total += p.t() @ states
+        for part, more in zip(_parts(total), _parts(p.t() @ states), strict=True):
+            part += more
+
+
+def _sum(rows: Tensor, wide: torch.dtype) -> Tensor:
+    """Of rows [n, d], in a wider format: [d]."""
+    if rows.dtype == wide:
+        return rows.sum(dim=0)
+    first, *others = (part.sum(dim=0, dtype=wide) for part in _parts(rows))
+    for more in others:
+        first += more
+    return first
+
+
+def _parts(rows: Tensor) -> tuple[Tensor, ...]:
+    """Rows in parts whose copies in a wider format are small; whole where none is made."""
+    if rows.device.type != "cpu" or 4 * rows.numel() <= WIDENED_BYTES:
+        return (rows,)
+    return torch.split(rows, max(WIDENED_BYTES // (4 * rows[:1].numel()), 1))

@@ -76,6 +76,32 @@ def test_narrow_types_stay_near_float64(dtype, tolerance):
         assert (ours.double() - exact).norm() <= tolerance * exact.norm()
 
 
+def test_parts_of_wide_copies_add_up(monkeypatch):
+    states, weight, shift, labels = inputs(40, 6, 29, torch.bfloat16, True)
+    monkeypatch.setattr(cross_entropy, "FEWEST_ROWS", 16)
+    monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", 1)
+    results = []
+    for size in (2**20, 4 * 6 * 10, 1):  # whole, ten rows at once, one row
+        monkeypatch.setattr(cross_entropy, "WIDENED_BYTES", size)
+        loss, _ = chunked_loss(states, weight, shift, labels, 0.1)
+        by_states, *others = torch.autograd.grad(loss, (states, weight, shift))
+        results.append([loss, by_states, *others])
+    for parts in results[1:]:
+        for ours, whole in zip(parts, results[0], strict=True):
+            torch.testing.assert_close(ours, whole)
+
+
+def test_the_weight_is_not_copied_into_float32(monkeypatch):
+    monkeypatch.setitem(cross_entropy.CHUNK_BYTES, "cpu", 1)
+    vocab, width = 2048, 1024
+    states, weight, _, labels = inputs(1100, width, vocab, torch.bfloat16, False)
+    with torch.profiler.profile(profile_memory=True) as seen:
+        chunked_loss(states, weight, None, labels, 0.1)[0].backward()
+    taken = [event.self_cpu_memory_usage for event in seen.events()]
+    widest = 4 * vocab * width
+    assert [size for size in taken if size >= widest] == [widest]  # the gradient's own sum
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_gradients_of_confident_tokens_in_bfloat16(smoothing):
     """Where p is nearly 1, what counts is its distance from 1."""
