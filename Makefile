@@ -14,6 +14,9 @@ WORKERS ?= 2
 # Two test workers of one thread each use two cores best; training itself chooses its threads.
 TEST_ENV := OMP_NUM_THREADS=1
 
+# Tests start hundreds of command lines: modules are compiled once, not each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-all check format bench clean
 
 demo: $(STAMP)

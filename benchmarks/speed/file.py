@@ -146,6 +146,7 @@ def theirs(options: argparse.Namespace, opened: Opened, room: Path) -> dict[Any,
 def run(command: Sequence[str], threads: int | None) -> str:
     """Its standard output; with so many threads, or as many as it asks for itself."""
     environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed is compiled once
     if "ctranslate2" in " ".join(command[:2]):
         environment.pop("PYTHONPATH", None)  # not that Python's
     elif threads:

@@ -51,6 +51,14 @@ class TestLazy:
             tmp_path,
         )
 
+    def test_garbage_is_collected_again_but_not_in_what_was_imported(self, trained, tmp_path):
+        code = (
+            "import gc\nfrom pathlib import Path\nfrom regard.cli.files import predictor\n"
+            f"predictor(Path({str(trained)!r}), 'translate', None, 'cpu', 'auto')\n"
+            "assert gc.isenabled() and gc.get_freeze_count() > 100_000"
+        )
+        assert "torch" in imported_by(code, tmp_path)
+
 
 class TestHelp:
     def test_every_verb_is_listed(self, cli):
@@ -153,6 +161,37 @@ class TestExitStatus:
             process.send_signal(getattr(signal, sent))
             rest, _ = process.communicate(timeout=30)
         assert (process.returncode, rest) == (status, "cleaned up\n")
+
+    @pytest.mark.parametrize("status", [0, 2])
+    def test_leaves_in_order_but_does_not_take_itself_apart(self, tmp_path, status):
+        code = (
+            "import atexit, sys\n"
+            "from regard.cli import entry, verbs\n"
+            "from typer.core import TyperCommand\n"
+            "class Kept:\n"
+            "    def __del__(self): print('taken apart')\n"
+            "kept = Kept()\n"
+            "def work():\n"
+            "    atexit.register(print, 'at exit', end='')\n"
+            f"    print('worked'); sys.exit({status})\n"
+            "verbs.load = lambda name: TyperCommand(name, callback=work)\n"
+            "sys.argv = ['regard', 'runs']\n"
+            "entry.main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (status, "worked\nat exit", "")
+
+    def test_closed_streams(self, tmp_path):
+        def closed(*arguments, number):
+            program = [sys.executable, "-m", "regard", *arguments]
+            return subprocess.run(
+                program, cwd=tmp_path, preexec_fn=lambda: os.close(number), check=False
+            ).returncode
+
+        assert closed("recipe", "list", number=1) == 0
+        assert closed("recipe", "show", "nothing", number=2) == 2
 
     def test_a_closed_pipe_is_no_bug(self, tmp_path):
         code = (

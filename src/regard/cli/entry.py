@@ -6,6 +6,7 @@ SIGPIPE ends.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import signal
@@ -13,7 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -94,7 +95,26 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     for name, value in _FOR_TORCH.items():
         os.environ.setdefault(name, value)
-    sys.exit(run(sys.argv[1:]))
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+    ended: list[int] = []
+    atexit.register(_leave, ended)  # the first one registered is the last one called
+    ended.append(run(sys.argv[1:]))
+    sys.exit(ended[0])
+
+
+def _leave(ended: Sequence[int]) -> None:
+    """End the process as the last thing at exit, with the status in ``ended``.
+
+    The system takes back what a process holds at once; the interpreter takes half a second to take
+    torch's modules apart. What cannot be written, or ended in no order, is left to the interpreter.
+    """
+    with suppress(OSError, ValueError):
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        for status in ended:
+            os._exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:

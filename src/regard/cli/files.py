@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -25,8 +26,9 @@ def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str
     Raises:
         InputError: the run is for another task.
     """
-    from regard.load import load
-    from regard.nn import backend
+    with _without_collecting():
+        from regard.load import load
+        from regard.nn import backend
 
     backend.keep_heap()  # the process is ours
     found = load(run, precision=precision, device=device, checkpoint=checkpoint)
@@ -37,6 +39,20 @@ def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str
             hint=f"regard predict {run} does what it was trained for",
         )
     return found
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Import torch without looking for garbage, and never look for it in what was imported."""
+    if "torch" in sys.modules:  # what else is there is not ours
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def texts_from(
