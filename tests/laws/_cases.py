@@ -396,17 +396,35 @@ def families(*abilities: str, shape: str | None = None) -> list[str]:
     ]
 
 
-def law(*abilities: str, every: int = 1) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def with_new_values(cases: dict[str, tuple[Case, ...]]) -> set[tuple[str, int]]:
+    """Of each family the first, and those with a value which none before them has: numbers."""
+    kept, met = set(), set[str]()
+    for name, of_family in cases.items():
+        for number, case in enumerate(of_family):
+            values = {f"{key}={value}" for key, value in (*case.changes, ("kernel", case.kernel))}
+            if number == 0 or not values <= met:
+                kept.add((name, number))
+            met |= values
+    return kept
+
+
+def law(
+    *abilities: str, every: int = 1, pairs: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A test of a ``case``, for every family with these abilities.
 
-    ``every`` thins out the whole product where a law takes long.
+    ``every`` thins out the whole product where a law takes long. Without ``pairs`` each value of a
+    setting is enough for those who are in a hurry: the other cases are slow ones too.
     """
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:
         parameters = []
-        for name in families(*abilities):
-            for number, case in enumerate(coverings()[name]):
-                parameters.append(pytest.param([case], id=f"{name}-{number}"))
+        known = {name: coverings()[name] for name in families(*abilities)}
+        quick = with_new_values(known)
+        for name, cases in known.items():
+            for number, case in enumerate(cases):
+                marks = [] if pairs or (name, number) in quick else [pytest.mark.slow]
+                parameters.append(pytest.param([case], id=f"{name}-{number}", marks=marks))
             parameters.append(
                 pytest.param(_Product(name, every), id=f"{name}-product", marks=pytest.mark.slow)
             )

@@ -24,6 +24,9 @@ namespace regard {
 using Tensors = std::vector<at::Tensor>;
 using Maybe = std::optional<at::Tensor>;
 
+constexpr int64_t PLAIN_APART = 24;     // rows of each thread
+constexpr int64_t OWN_BYTES = 4 << 20;  // of weights, about what a core's own cache holds
+
 // LayerNorm, or RMSNorm where the mean stays.
 struct Norm {
   Maybe weight, bias;
@@ -79,6 +82,7 @@ struct Stack : torch::CustomClassHolder {
   bool pre, centered, gated;
   std::string activation;
   std::vector<Layer> layers;
+  int64_t plain_bytes = 0;  // of all layers' float32 weights
   std::optional<Norm> last;
   std::optional<Ends> around;
 
@@ -93,6 +97,7 @@ struct Stack : torch::CustomClassHolder {
     const auto map = [&](int64_t i) {
       return t[4 * i] ? Map{*t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]} : Map{};
     };
+    for (int64_t i = 0; i < 6; ++i) plain_bytes += t[4 * i] ? t[4 * i]->nbytes() : 0;
     const auto norm = [&](int64_t i) { return Norm{t[24 + 2 * i], t[25 + 2 * i], eps, centered}; };
     layers.push_back({map(0), map(1), map(2), map(3), map(4), map(5), norm(0), norm(1), norm(2)});
   }
@@ -185,11 +190,17 @@ struct Stack : torch::CustomClassHolder {
     const Step step{held, Seen(held.allowed, batch, length, filled), Seen(held.memory_allowed, batch, length, remembered),
                     Bias(held.bias, {batch, heads, length, filled}, "bias"), length, states.data_ptr<float>()};
     const int64_t sentences = batch, threads = at::get_num_threads();
-    // Rows enough for every thread: each goes its own way through all layers, and none waits for another. Not so with
-    // float32 weights: to read them once for each thread takes longer than the waiting.
-    const bool apart = layers[0].qkv.quantized() && sentences >= threads && sentences * step.length >= TILE * threads;
+    // Rows enough for every thread: each goes its own way through all layers, and none waits for another.
+    const bool apart = sentences >= threads && sentences * step.length >= rows_apart() * threads;
     const int64_t grain = apart ? (sentences + threads - 1) / threads : sentences;
     at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
+  }
+
+  // Rows from which a thread reads all weights for itself: fewer would wait for them longer than for each other, but not
+  // where its own cache holds them.
+  int64_t rows_apart() const {
+    if (layers[0].qkv.quantized()) return TILE;
+    return plain_bytes <= OWN_BYTES ? 1 : PLAIN_APART;
   }
 
   void run(const Step& step, int64_t begin, int64_t end) const {
