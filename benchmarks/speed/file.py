@@ -8,10 +8,11 @@ write one, in a process of its own. CTranslate2 has the threads, batches and num
 serve it best here. Start-up is the same command on one line, without which the rest is said apart.
 Translations are compared line by line: in float32 they should be the same.
 
-A run of the base size for it, trained just so far that it ends its sentences (DATA as in the
-recipe's head):
+A run of the base size for it, hardly trained: its sentences get lengths like real ones by limits
+that both obey (DATA as in the recipe's head):
 
     regard train multi30k-en-de-tokenized --run runs/base DATA model.preset=base \\
+      decoding.min_length=12 decoding.max_length=18 \\
       model.embedding.dropout=0.1 model.layer.dropout=0.1 training.max_steps=400 \\
       training.accumulate=1 training.schedule.peak=0.0007 training.schedule.warmup_steps=200 \\
       training.checkpoint.average=0
@@ -42,6 +43,7 @@ from regard.interop.exported import write_tokenizer
 from regard.load import Opened, open_task
 
 THEIRS = Path(__file__).with_name("file_ctranslate2.py")
+THEIR_LONGEST = 256  # where the recipe's limit is no number: CTranslate2's own
 BATCHES = ((32, "examples"), (64, "examples"), (1024, "tokens"), (4096, "tokens"))
 COMPUTES, PRECISIONS = ("float32", "int8"), ("float32", "bfloat16", "int8")
 
@@ -71,13 +73,14 @@ def one_file(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def searches(opened: Opened) -> dict[str, tuple[int, float]]:
-    """Beam and length penalty of the recipe's search and of greedy search."""
+def searches(opened: Opened) -> dict[str, tuple[int, float, int, int]]:
+    """Beam, length penalty, and both limits of the length, of the recipe's and of greedy search."""
     decoding = opened.task.recipe.decoding
-    penalty = decoding.length_penalty
+    penalty, longest = decoding.length_penalty, decoding.max_length
     if penalty.kind != "power" and penalty.alpha:
         raise SystemExit("CTranslate2 divides scores by a power of the length alone")
-    return {"beam": (decoding.beam, penalty.alpha), "greedy": (1, 0.0)}
+    limits = (decoding.min_length, longest if isinstance(longest, int) else THEIR_LONGEST)
+    return {"beam": (decoding.beam, penalty.alpha, *limits), "greedy": (1, 0.0, *limits)}
 
 
 def ours(options: argparse.Namespace) -> Any:
@@ -126,9 +129,9 @@ def theirs(options: argparse.Namespace, opened: Opened, room: Path) -> dict[Any,
     for compute in COMPUTES:
         model = str(room / compute)
         run([*python, "convert", str(room / "weights"), model, compute], options.threads)
-        for search, (beam, alpha) in searches(opened).items():
+        for search, how in searches(opened).items():
             several = [
-                Settings(compute, *split, *batch, beam, alpha)
+                Settings(compute, *split, *batch, *how)
                 for split, batch in itertools.product(sorted(splits), BATCHES)
             ]
             written = [json.dumps(asdict(one)) for one in several]

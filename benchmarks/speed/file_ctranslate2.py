@@ -31,6 +31,8 @@ class Settings:
     by: str  # examples or tokens
     beam: int
     alpha: float
+    min_length: int
+    max_length: int
 
 
 def convert(source: Path, output: Path, quantization: str) -> None:
@@ -114,6 +116,8 @@ class Translator:
             rows,
             beam_size=settings.beam,
             length_penalty=settings.alpha,
+            min_decoding_length=settings.min_length,
+            max_decoding_length=settings.max_length,
             max_batch_size=settings.batch,
             batch_type=settings.by,
         )
