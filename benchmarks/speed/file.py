@@ -132,7 +132,7 @@ def theirs(options: argparse.Namespace, opened: Opened, room: Path) -> dict[Any,
         for search, how in searches(opened).items():
             several = [
                 Settings(compute, *split, *batch, *how)
-                for split, batch in itertools.product(sorted(splits), BATCHES)
+                for split, batch in itertools.product(sorted(splits, reverse=True), BATCHES)
             ]
             written = [json.dumps(asdict(one)) for one in several]
             said = run([*python, "scout", model, str(room / "source.txt"), *written], None)

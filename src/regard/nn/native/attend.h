@@ -118,11 +118,11 @@ constexpr int64_t WIDE = 4;  // vectors of a row that are held at once
 template <int B>
 void score(const float* query, const float* keys, int64_t by_row, __mmask16 some, const Places& places, float* scores) {
   __m512 held[B];
-  for (int b = 0; b < B; ++b) held[b] = _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, query + b * LANES);
+  UNROLLED for (int b = 0; b < B; ++b) held[b] = _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, query + b * LANES);
   for (size_t j = 0; j < places.size(); ++j) {
     const float* key = keys + places[j] * by_row;
     __m512 sum = _mm512_setzero_ps();
-    for (int b = 0; b < B; ++b)
+    UNROLLED for (int b = 0; b < B; ++b)
       sum = _mm512_fmadd_ps(held[b], _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, key + b * LANES), sum);
     scores[j] += _mm512_reduce_add_ps(sum);
   }
@@ -132,14 +132,14 @@ void score(const float* query, const float* keys, int64_t by_row, __mmask16 some
 template <int B>
 void mix(const float* weights, const float* values, int64_t by_row, __mmask16 some, const Places& places, float* mixed) {
   __m512 sums[B];
-  for (int b = 0; b < B; ++b) sums[b] = _mm512_setzero_ps();
+  UNROLLED for (int b = 0; b < B; ++b) sums[b] = _mm512_setzero_ps();
   for (size_t j = 0; j < places.size(); ++j) {
     const __m512 weight = _mm512_set1_ps(weights[j]);
     const float* value = values + places[j] * by_row;
-    for (int b = 0; b < B; ++b)
+    UNROLLED for (int b = 0; b < B; ++b)
       sums[b] = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, value + b * LANES), sums[b]);
   }
-  for (int b = 0; b < B; ++b) _mm512_mask_storeu_ps(mixed + b * LANES, b + 1 < B ? 0xffff : some, sums[b]);
+  UNROLLED for (int b = 0; b < B; ++b) _mm512_mask_storeu_ps(mixed + b * LANES, b + 1 < B ? 0xffff : some, sums[b]);
 }
 
 using Score = void (*)(const float*, const float*, int64_t, __mmask16, const Places&, float*);

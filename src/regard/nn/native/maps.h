@@ -29,6 +29,9 @@
 #include <unistd.h>
 #endif
 
+// Before a loop over registers: gcc leaves their array in memory unless it unrolls the loop early.
+#define UNROLLED _Pragma("GCC unroll 8")
+
 namespace regard {
 
 constexpr int64_t LANES = 16, DEPTH = 4, BLOCKS = 4, GROUP = LANES * BLOCKS;
@@ -76,23 +79,23 @@ inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* ou
 template <int R>
 void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
   __m512i total[R][BLOCKS];
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_si512();
+  UNROLLED for (int r = 0; r < R; ++r)
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_si512();
   for (int64_t k = 0; k < depth; ++k, codes += GROUP * DEPTH) {
     __m512i part[BLOCKS];
-    for (int b = 0; b < BLOCKS; ++b) {
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) {
       _mm_prefetch(reinterpret_cast<const char*>(codes) + AHEAD + b * LANES * DEPTH, _MM_HINT_T0);
       part[b] = _mm512_loadu_si512(codes + b * LANES * DEPTH);
     }
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int r = 0; r < R; ++r) {
       int32_t four;
       std::memcpy(&four, states + r * stride + k * DEPTH, sizeof four);
       const __m512i spread = _mm512_set1_epi32(four);
-      for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_dpbusd_epi32(total[r][b], spread, part[b]);
+      UNROLLED for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_dpbusd_epi32(total[r][b], spread, part[b]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_si512(sums + r * GROUP + b * LANES, total[r][b]);
+  UNROLLED for (int r = 0; r < R; ++r)
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_si512(sums + r * GROUP + b * LANES, total[r][b]);
 }
 
 #ifdef __AMX_INT8__
@@ -204,20 +207,20 @@ template <int R>
 void multiply_plain(const float* states, int64_t stride, const float* weight, int64_t depth, float* sums,
                     const float* ahead, int64_t lines) {
   __m512 total[R][BLOCKS];
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_loadu_ps(sums + r * GROUP + b * LANES);
+  UNROLLED for (int r = 0; r < R; ++r)
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_loadu_ps(sums + r * GROUP + b * LANES);
   for (int64_t k = 0; k < depth; ++k, weight += GROUP) {
     __m512 part[BLOCKS];
     for (int64_t line = 0; line < lines; ++line, ahead += LANES)
       _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T1);
-    for (int b = 0; b < BLOCKS; ++b) part[b] = _mm512_loadu_ps(weight + b * LANES);
-    for (int r = 0; r < R; ++r) {
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) part[b] = _mm512_loadu_ps(weight + b * LANES);
+    UNROLLED for (int r = 0; r < R; ++r) {
       const __m512 spread = _mm512_set1_ps(states[r * stride + k]);
-      for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_fmadd_ps(spread, part[b], total[r][b]);
+      UNROLLED for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_fmadd_ps(spread, part[b], total[r][b]);
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_ps(sums + r * GROUP + b * LANES, total[r][b]);
+  UNROLLED for (int r = 0; r < R; ++r)
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) _mm512_storeu_ps(sums + r * GROUP + b * LANES, total[r][b]);
 }
 
 using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*, const float*, int64_t);
