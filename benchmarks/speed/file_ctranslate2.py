@@ -6,8 +6,8 @@
 
 WEIGHTS holds ours under our names (weights.npz, model.json, tokenizer.json), SETTINGS is JSON (see
 `Settings`). ``translate`` is what a user writes: lines in, lines out. ``scout`` prints the seconds
-of each of its settings, the model loaded before, the best of two passes. Threads used in a way that
-took twice as long as another are not tried further.
+of each of its settings, the model loaded before, the best of two passes; infinite where the threads
+so used took twice as long as another way before.
 """
 
 from __future__ import annotations
@@ -141,10 +141,11 @@ def scout(model: Path, source: Path, several: list[Settings]) -> None:
     for settings in several:
         split = (settings.inter, settings.intra)
         hopeless = HOPELESS * min(best.values(), default=math.inf)
-        seconds = [best.get(split, 0.0)] if best.get(split, 0.0) > hopeless else []
-        if not seconds:
-            translator = Translator(model, settings)
-            translator(lines[:64], settings)
+        if best.get(split, 0.0) > hopeless:
+            print(math.inf, flush=True)
+            continue
+        translator, seconds = Translator(model, settings), list[float]()
+        translator(lines[:64], settings)
         while len(seconds) < PASSES and max(seconds, default=0.0) <= hopeless:
             begun = time.perf_counter()
             translator(lines, settings)

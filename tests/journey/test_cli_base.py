@@ -179,7 +179,12 @@ class TestExitStatus:
             "entry.main()"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},  # what is not flushed is lost
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (status, "worked\nat exit", "")
 
@@ -191,6 +196,7 @@ class TestExitStatus:
             ).returncode
 
         assert closed("recipe", "list", number=1) == 0
+        assert closed("recipe", "list", number=0) == 0
         assert closed("recipe", "show", "nothing", number=2) == 2
 
     def test_a_closed_pipe_is_no_bug(self, tmp_path):

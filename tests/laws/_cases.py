@@ -413,8 +413,8 @@ def law(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A test of a ``case``, for every family with these abilities.
 
-    ``every`` thins out the whole product where a law takes long. Without ``pairs`` each value of a
-    setting is enough for those who are in a hurry: the other cases are slow ones too.
+    ``every`` thins out the whole product where a law takes long. Without ``pairs`` `make test` has
+    each value of a setting once, in some family; the covering's other cases are slow ones too.
     """
 
     def wrap(function: Callable[..., None]) -> Callable[..., None]:

@@ -7,7 +7,7 @@ import pytest
 from regard import registry
 
 from . import _cases
-from ._cases import axes, builds, families, kinds, make_case, pairwise
+from ._cases import axes, builds, families, kinds, make_case, pairwise, with_new_values
 
 PARTS = ("positions", "activations", "feed_forwards", "norms", "patterns")
 
@@ -39,6 +39,17 @@ def test_what_met_before_need_not_meet_again():
     assert len(first) <= len(more) <= 10
     for key, x, y in itertools.product("abc", (1, 2), (1, 2, 3)):
         assert any(row[key] == x and row["d"] == y for row in more)
+
+
+def test_without_pairs_each_value_is_still_tried():
+    cases = _cases.coverings()
+    kept = [cases[name][number] for name, number in with_new_values(cases)]
+    tried = {f"{key}={value}" for case in kept for key, value in case.changes}
+    for case in itertools.chain(*cases.values()):
+        assert {f"{key}={value}" for key, value in case.changes} <= tried
+    assert {case.kernel for case in kept} == set(registry.names("kernels"))
+    assert {case.family.name for case in kept} == set(families())
+    assert len(kept) < sum(map(len, cases.values())) / 2
 
 
 @pytest.mark.parametrize("name", families())

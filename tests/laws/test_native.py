@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from regard import registry
 from regard.nn import native
 from regard.nn.cache import CACHES
 from regard.nn.linear import Linear, SplitLinear
@@ -12,7 +13,7 @@ from regard.nn.packing import pack
 from regard.nn.quantized import QuantizedLinear, quantize
 from regard.nn.stack import Stack
 
-from ._cases import law
+from ._cases import law, make_case
 
 NEAR = 0.1
 """The largest part of an answer that may be wrong: widths of 16 round coarsely."""
@@ -58,7 +59,7 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
 @law("cache")
 @torch.no_grad()
 def test_threads_that_go_apart_change_nothing(case, how):
-    """In int8 each thread takes its own sentences through all layers."""
+    """Each thread takes its own sentences through all layers: in int8, and of small weights."""
     if not native.load():
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
@@ -67,6 +68,29 @@ def test_threads_that_go_apart_change_nothing(case, how):
     for threads in (1, 2):
         torch.set_num_threads(threads)
         made[threads] = [logits for logits, _ in steps(case, model, 1, "shared", sentences=40)]
+    torch.set_num_threads(before)
+    for one, other in zip(made[1], made[2], strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("how", [pack, native_stack.attach])
+@pytest.mark.parametrize("sentences", [5, 60])  # together, and apart
+@torch.no_grad()
+def test_threads_and_large_weights(how, sentences):
+    if not native.load():
+        pytest.skip("there are no operators in C++ here")
+    family = registry.family("gpt")
+    case = make_case(family, {})
+    model = case.model(torch.float32, d_model=512, num_layers=4)
+    weights = [
+        module.weight for module in model.modules() if isinstance(module, Linear | SplitLinear)
+    ]
+    assert sum(weight.nbytes for weight in weights) > 2**22
+    how(model)
+    made, before = {}, torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        made[threads] = [logits for logits, _ in steps(case, model, 1, "shared", sentences)]
     torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)

@@ -92,14 +92,14 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run the command line and exit."""
+    """Run the command line and end the process."""
     for name, value in _FOR_TORCH.items():
         os.environ.setdefault(name, value)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # the caller closed it
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     ended: list[int] = []
-    atexit.register(_leave, ended)  # the first one registered is the last one called
+    atexit.register(_leave, ended)  # called after all that is registered from here on
     ended.append(run(sys.argv[1:]))
     sys.exit(ended[0])
 
@@ -108,13 +108,13 @@ def _leave(ended: Sequence[int]) -> None:
     """End the process as the last thing at exit, with the status in ``ended``.
 
     The system takes back what a process holds at once; the interpreter takes half a second to take
-    torch's modules apart. What cannot be written, or ended in no order, is left to the interpreter.
+    torch's modules apart. What cannot be written is left to the interpreter to tell.
     """
     with suppress(OSError, ValueError):
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        for status in ended:
-            os._exit(status)
+        if ended:
+            os._exit(ended[0])
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -44,7 +44,7 @@ def predictor(run: Path, verb: str, precision: Any, device: str, checkpoint: str
 @contextmanager
 def _without_collecting() -> Iterator[None]:
     """Import torch without looking for garbage, and never look for it in what was imported."""
-    if "torch" in sys.modules:  # what else is there is not ours
+    if "torch" in sys.modules or not gc.isenabled():  # a program's whose objects are not ours
         yield
         return
     gc.disable()

@@ -24,8 +24,8 @@ FEWEST_ROWS = 512
 """Logits held at once by the chunked path: on CPUs about what caches hold, but in rows enough
 that adding up the weight's gradient costs little."""
 WIDENED_BYTES = 2 * 2**20
-"""Of a [V, d_model] that is added to a wider one: a CPU first copies it into the wider format,
-which would be the step's largest tensor."""
+"""Of narrow rows that are summed in a wider format: a CPU first copies them into that, and a copy
+of all of [V, d_model] would be the step's largest tensor."""
 
 Sums = tuple[Tensor, Tensor]
 

@@ -24,8 +24,8 @@ namespace regard {
 using Tensors = std::vector<at::Tensor>;
 using Maybe = std::optional<at::Tensor>;
 
-constexpr int64_t PLAIN_APART = 24;     // rows of each thread
-constexpr int64_t OWN_BYTES = 4 << 20;  // of weights, about what a core's own cache holds
+constexpr int64_t PLAIN_APART = 24;     // rows of each thread; measured with two
+constexpr int64_t SMALL_BYTES = 4 << 20;  // of weights that two threads may read side by side, measured too
 
 // LayerNorm, or RMSNorm where the mean stays.
 struct Norm {
@@ -82,7 +82,7 @@ struct Stack : torch::CustomClassHolder {
   bool pre, centered, gated;
   std::string activation;
   std::vector<Layer> layers;
-  int64_t plain_bytes = 0;  // of all layers' float32 weights
+  int64_t bytes = 0;  // of all layers' weights
   std::optional<Norm> last;
   std::optional<Ends> around;
 
@@ -97,7 +97,7 @@ struct Stack : torch::CustomClassHolder {
     const auto map = [&](int64_t i) {
       return t[4 * i] ? Map{*t[4 * i], t[4 * i + 1], t[4 * i + 2], t[4 * i + 3]} : Map{};
     };
-    for (int64_t i = 0; i < 6; ++i) plain_bytes += t[4 * i] ? t[4 * i]->nbytes() : 0;
+    for (int64_t i = 0; i < 6; ++i) bytes += t[4 * i] ? t[4 * i]->nbytes() : 0;
     const auto norm = [&](int64_t i) { return Norm{t[24 + 2 * i], t[25 + 2 * i], eps, centered}; };
     layers.push_back({map(0), map(1), map(2), map(3), map(4), map(5), norm(0), norm(1), norm(2)});
   }
@@ -197,10 +197,10 @@ struct Stack : torch::CustomClassHolder {
   }
 
   // Rows from which a thread reads all weights for itself: fewer would wait for them longer than for each other, but not
-  // where its own cache holds them.
+  // where they are small.
   int64_t rows_apart() const {
     if (layers[0].qkv.quantized()) return TILE;
-    return plain_bytes <= OWN_BYTES ? 1 : PLAIN_APART;
+    return bytes <= SMALL_BYTES ? 1 : PLAIN_APART;
   }
 
   void run(const Step& step, int64_t begin, int64_t end) const {
