@@ -22,3 +22,11 @@ def _same_start():
     random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _operators_where_asked():
+    """Operators in C++ that a test loads serve no other one."""
+    yield
+    if "regard.nn.native" in sys.modules:
+        sys.modules["regard.nn.native"]._loaded = False

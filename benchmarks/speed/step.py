@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from regard.models import BERT, GPT, T5, BERTConfig, GPTConfig, T5Config, ViT, ViTConfig
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.objectives import CrossEntropy, MaskedLM, NextToken
 from regard.objectives.classes import Classes
 from regard.training import foreach
@@ -48,6 +48,7 @@ def main() -> None:
     torch.manual_seed(0)
     if not options.give_back:
         backend.keep_heap()
+    native.load()
     model, objective, batches, clip = MADE[options.size]()
     precision = make_precision(options.precision, model)
     weights = list(precision.trained_weights.values())

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from regard.cost import cost
 from regard.models.transformer import Transformer, TransformerConfig
-from regard.nn import backend, kernels
+from regard.nn import backend, kernels, native
 from regard.objectives import CrossEntropy
 from regard.training.adam import Adam
 from regard.training.precision import make_precision
@@ -39,6 +39,7 @@ def main() -> None:
     torch.manual_seed(0)
     if not options.give_back:
         backend.keep_heap()
+    native.load()
     batches = load(options.batches)
     model = make_model(options)
     step = stepper(model, options.precision)

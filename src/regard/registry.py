@@ -78,6 +78,7 @@ KINDS: dict[str, dict[str, str]] = {
         "packed": "regard.nn.kernels.packed:packed",
         "fused": "regard.nn.kernels.fused:fused",
         "few": "regard.nn.kernels.few:few",
+        "short": "regard.nn.kernels.short:short",
     },
     "norms": {
         "layernorm": "regard.nn.norms:LayerNorm",

@@ -51,7 +51,10 @@ RECIPE, METRICS, TOKENIZER, ENVIRONMENT, CARD = (
     "environment.json",
     "README.md",
 )
-MATTERS = ("machine", "processor", "torch", "regard", "threads", "ranks", "precision", "device")
+MATTERS = (
+    *("machine", "processor", "torch", "regard"),
+    *("threads", "ranks", "precision", "device", "native"),
+)
 """Of the environment: where one differs, a resumed run may round otherwise."""
 
 
@@ -247,7 +250,8 @@ class Run:
         """Keep what the run is trained on; a sentence for each thing that was otherwise before.
 
         Args:
-            facts: what was chosen: ``precision``, ``threads``, ``ranks``, ``device``.
+            facts: what was chosen: ``precision``, ``threads``, ``ranks``, ``device``, and whether
+                operators in C++ were there (``native``).
         """
         now = {"format": FORMAT, **machine(), **facts}
         before = self.environment()

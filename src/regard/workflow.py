@@ -16,7 +16,7 @@ from torch import nn
 from regard import registry
 from regard.card import card
 from regard.errors import RecipeError, RegardError, RunError
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.nn.init import Unfilled
 from regard.recipe import Recipe, as_settings, carry_on, is_run
 from regard.recipe.layers import flatten
@@ -184,6 +184,8 @@ def make_ready(recipe: Recipe, directory: Path, say: Say) -> Ready:
     """Tokenizer and data of a recipe; both are kept in the run's directory."""
     settings = settings_of(recipe)
     backend.keep_heap()
+    if settings.device == "cpu":
+        native.load()
     torch.set_num_threads(settings.threads)
     task = registry.task(recipe.task).under(recipe)
     return Ready(recipe, settings, task, task.prepare(directory, say))
@@ -277,6 +279,7 @@ def _facts(
         "threads": settings.threads,
         "ranks": ranks.world,
         "device": settings.device,
+        "native": native.loaded(),
         "data": dict(splits.digests),
     }
 

@@ -24,6 +24,7 @@ from regard.nn import (
 B, H, QUERIES, KEYS = 2, 4, 5, 7
 CPU = torch.device("cpu")
 NAMES = registry.names("kernels")
+IN_C = ["few", "short"]
 
 # How far from the formula in float64, relative to values of size 1.
 BOUNDS = {
@@ -114,6 +115,13 @@ def test_the_formula_is_the_paper_s(mask, kv_heads, biased):
     truth = by_hand(query, key, value, allowed, 0.4, bias)
     made = registry.kind("kernels", "dense")(query, key, value, mask=form, scale=0.4, bias=bias)
     torch.testing.assert_close(made, truth, rtol=0, atol=1e-13)
+
+
+@pytest.mark.usefixtures("by_parts")
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", IN_C)
+def test_kernels_of_c_where_there_is_no_compiler(name, mask):
+    test_each_kernel_is_the_formula(name, mask, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)

@@ -38,7 +38,7 @@ def test_a_quantized_model_answers_nearly_the_same(case):
 @law("cache")
 @torch.no_grad()
 def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
-    if not native.load():
+    if not native.loaded():
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
@@ -60,7 +60,7 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
 @torch.no_grad()
 def test_threads_that_go_apart_change_nothing(case, how):
     """Each thread takes its own sentences through all layers: in int8, and of small weights."""
-    if not native.load():
+    if not native.loaded():
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
@@ -77,7 +77,7 @@ def test_threads_that_go_apart_change_nothing(case, how):
 @pytest.mark.parametrize("sentences", [5, 60])  # together, and apart
 @torch.no_grad()
 def test_threads_and_large_weights(how, sentences):
-    if not native.load():
+    if not native.loaded():
         pytest.skip("there are no operators in C++ here")
     family = registry.family("gpt")
     case = make_case(family, {})

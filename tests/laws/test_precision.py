@@ -21,6 +21,13 @@ def test_outputs_and_gradients(case, dtype):
     assert any(gradient_error(case, dtype) < GRADIENT[dtype] for _ in range(2))
 
 
+@pytest.mark.usefixtures("by_parts")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@law(pairs=False)
+def test_where_there_is_no_compiler(case, dtype):
+    assert any(gradient_error(case, dtype) < GRADIENT[dtype] for _ in range(2))
+
+
 def gradient_error(case, dtype):
     """The share of the gradient's length, after the outputs were held against their bounds."""
     example = case.masked(4, 9)

@@ -5,7 +5,8 @@ Shapes: states of any shape, lanes [n] for n elements.
 Drawing the mask is what dropout costs on a CPU: torch's Bernoulli numbers take ten times as long
 as the multiplication. Here 64-bit words come from a fast generator and each of their four 16-bit
 lanes decides one element. The generator is seeded by torch's default one at every call, so that
-checkpointing and a resumed run, which restore that one, get the same masks again.
+checkpointing and a resumed run, which restore that one, get the same masks again. Where operators
+in C++ are loaded, they draw the lanes and use them in one pass, and nothing is kept but the seed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from regard.nn.native import operators
 
 LANES = 1 << 16
 
@@ -51,8 +54,8 @@ class Dropout(nn.Module):
             return residual + states
         if not _cheap(states) or residual.dtype != states.dtype:
             return residual + F.dropout(states, self.p)
-        added = _Dropped.apply(states, residual, self.p)  # type: ignore[no-untyped-call]
-        return cast(Tensor, added)
+        function = _Seeded if operators.train(states, residual) else _Dropped
+        return cast(Tensor, function.apply(states, residual, self.p))  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
         """The probability."""
@@ -63,12 +66,18 @@ def drop(states: Tensor, p: float) -> Tensor:
     """Dropout of states of any shape, by the cheap masks where they serve."""
     if not _cheap(states):
         return F.dropout(states, p)
-    return cast(Tensor, _Dropped.apply(states, None, p))  # type: ignore[no-untyped-call]
+    function = _Seeded if operators.train(states) else _Dropped
+    return cast(Tensor, function.apply(states, None, p))  # type: ignore[no-untyped-call]
 
 
 def _cheap(states: Tensor) -> bool:
     """Also on the meta device, where costs are counted as a CPU has them."""
     return states.device.type in ("cpu", "meta") and not torch.compiler.is_compiling()
+
+
+def draw_seed() -> int:
+    """A seed from torch's default generator."""
+    return int(torch.empty((), dtype=torch.int64).random_())
 
 
 def draw_mask(states: Tensor, p: float) -> tuple[Tensor, float]:
@@ -84,8 +93,7 @@ def draw_mask(states: Tensor, p: float) -> tuple[Tensor, float]:
     count = states.numel()
     words = torch.empty(-(-count // 4) or 1, dtype=torch.int64, device=states.device)  # of 4 lanes
     if not states.is_meta:
-        seed = int(torch.empty((), dtype=torch.int64).random_())
-        words = torch.from_numpy(np.random.SFC64(seed).random_raw(len(words)).view(np.int64))
+        words = torch.from_numpy(np.random.SFC64(draw_seed()).random_raw(len(words)).view(np.int64))
     lanes = words.view(torch.int16)[:count]  # -LANES / 2 … LANES / 2 - 1
     kept = torch.empty(count, dtype=torch.uint8, device=states.device)
     torch.ge(lanes, zeros - LANES // 2, out=kept)
@@ -110,4 +118,20 @@ class _Dropped(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (kept,) = ctx.saved_tensors
         dropped = kept.to(gradient.dtype).mul_(gradient).mul_(ctx.scale)
+        return dropped, None if ctx.alone else gradient, None
+
+
+class _Seeded(torch.autograd.Function):
+    """The same by C++; saves the seed."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, residual: Tensor | None, p: float) -> Tensor:
+        ctx.p, ctx.seed, ctx.alone = p, draw_seed(), residual is None
+        beside = None if residual is None else residual.contiguous()
+        return operators.drop(states.contiguous(), beside, p, ctx.seed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        dropped = operators.drop(gradient.contiguous(), None, ctx.p, ctx.seed)
         return dropped, None if ctx.alone else gradient, None

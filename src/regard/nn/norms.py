@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from regard import registry
 from regard.errors import RecipeError
+from regard.nn.dropout import Dropout, draw_seed
+from regard.nn.native import operators
 from regard.spec import Known, Within
 
 
@@ -49,6 +51,8 @@ class LayerNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, T, d_model] → [B, T, d_model]."""
+        if torch.is_grad_enabled() and operators.train(states):
+            return _by_one_pass(self, states, None, 0.0)
         return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -70,6 +74,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, T, d_model] → [B, T, d_model]."""
+        if torch.is_grad_enabled() and operators.train(states):
+            return _by_one_pass(self, states, None, 0.0)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return cast(Tensor, _Scaled.apply(states, self.weight, self.eps))  # type: ignore[no-untyped-call]
         return _scaled(states, self.weight, self.eps)[0]
@@ -103,6 +109,61 @@ class _Scaled(torch.autograd.Function):
         share = torch.linalg.vecdot(by_normed, normed)[..., None] / normed.shape[-1]
         by_states = by_normed.addcmul_(normed, share, value=-1.0).mul_(scale)
         return by_states.to(states.dtype), by_weight.to(weight.dtype), None
+
+
+def norm_sum(norm: nn.Module, dropout: Dropout, residual: Tensor, states: Tensor) -> Tensor:
+    """norm(residual + dropout(states)), in one pass where C++ is loaded; all [B, T, d_model]."""
+    ours = type(norm) in (LayerNorm, RMSNorm)
+    called = norm._forward_hooks or norm._forward_pre_hooks  # somebody wants to see what is normed
+    if ours and not called and torch.is_grad_enabled() and operators.train(states, residual):
+        return _by_one_pass(norm, states, residual, dropout.p if dropout.training else 0.0)
+    return cast(Tensor, norm(dropout.add(residual, states)))
+
+
+def _by_one_pass(norm: nn.Module, states: Tensor, residual: Tensor | None, p: float) -> Tensor:
+    bias, centered = getattr(norm, "bias", None), type(norm) is LayerNorm
+    made = _Normed.apply(states, residual, norm.weight, bias, centered, norm.eps, p)  # type: ignore[no-untyped-call]
+    return cast(Tensor, made)
+
+
+class _Normed(torch.autograd.Function):
+    """norm(residual + dropout(states)), or of the states alone, by C++; saves what is normed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: Tensor,
+        residual: Tensor | None,
+        weight: Tensor,
+        bias: Tensor | None,
+        centered: bool,
+        eps: float,
+        p: float,
+    ) -> Tensor:
+        beside = None if residual is None else residual.contiguous()
+        shift = None if bias is None else bias.float()
+        ctx.settings = {"centered": centered, "p": p, "seed": draw_seed() if p > 0.0 else 0}
+        made, summed, statistics = operators.norm(
+            states.contiguous(), beside, weight.float(), shift, eps=eps, **ctx.settings
+        )
+        ctx.save_for_backward(summed, statistics, weight)
+        ctx.alone, ctx.bias = residual is None, None if bias is None else bias.dtype
+        return made
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        summed, statistics, weight = ctx.saved_tensors
+        by_residual, by_states, by_weight, by_bias = operators.norm_backward(
+            gradient.contiguous(), summed, statistics, weight.float(), **ctx.settings
+        )
+        return (
+            by_states,
+            None if ctx.alone else by_residual,
+            by_weight.to(weight.dtype),
+            None if ctx.bias is None else by_bias.to(ctx.bias),
+            *(None, None, None),
+        )
 
 
 def make_norm(spec: NormSpec, d_model: int) -> nn.Module:

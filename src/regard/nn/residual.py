@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from regard.nn.dropout import Dropout
-from regard.nn.norms import NormSpec, make_norm
+from regard.nn.norms import NormSpec, make_norm, norm_sum
 
 NormPlacement = Literal["post", "pre"]
 
@@ -41,5 +41,4 @@ class Residual(nn.Module):
         """[B, T, d_model] → the same; ``inputs`` go to the sublayer as they are."""
         if self.placement == "pre":
             return self.dropout.add(states, self.sublayer(self.norm(states), *inputs))
-        normed: Tensor = self.norm(self.dropout.add(states, self.sublayer(states, *inputs)))
-        return normed
+        return norm_sum(self.norm, self.dropout, states, self.sublayer(states, *inputs))

@@ -21,7 +21,7 @@ def without_gradients():
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def there():
     if not native.load():
         pytest.skip("there is no compiler here")

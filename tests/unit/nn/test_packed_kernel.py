@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regard.nn import Attention, AttentionContext, AttentionSpec, Causal, Full, Padding, prepare
-from regard.nn.kernels import packed
+from regard.nn.kernels import layouts, packed
 from regard.nn.kernels.dense import dense
 from regard.nn.rows import find_rows
 
@@ -84,13 +84,13 @@ def columns(heads, widths, batch=2, length=3):
 
 def test_neighboring_columns_are_recognized():
     query, key, value = columns((4, 2, 2), (5, 5, 3))
-    assert packed._are_columns(query, key, value)
-    assert packed._are_columns(query, key) is False  # the rest of the projection is missing
-    assert not packed._are_columns(query, value, key)
-    assert not packed._are_columns(query, key, key)
-    assert not packed._are_columns(query, key, value.clone())
-    assert not packed._are_columns(*(x.transpose(1, 2) for x in (query, key, value)))
-    assert not packed._are_columns(query, query)
+    assert layouts._are_columns(query, key, value)
+    assert layouts._are_columns(query, key) is False  # the rest of the projection is missing
+    assert not layouts._are_columns(query, value, key)
+    assert not layouts._are_columns(query, key, key)
+    assert not layouts._are_columns(query, key, value.clone())
+    assert not layouts._are_columns(*(x.transpose(1, 2) for x in (query, key, value)))
+    assert not layouts._are_columns(query, query)
 
 
 def test_what_stands_one_after_another_is_recognized():
@@ -99,11 +99,11 @@ def test_what_stands_one_after_another_is_recognized():
         part.view(2, heads, 3, 5)
         for part, heads in zip(joint.split([120, 60, 60]), (4, 2, 2), strict=True)
     )
-    assert packed._are_stacked(query, key, value)
-    assert not packed._are_stacked(query, value, key)
-    assert not packed._are_stacked(query, key, key)
-    assert not packed._are_stacked(query, key, value.clone())
-    assert not packed._are_stacked(query, key, value.transpose(1, 2))
+    assert layouts._are_stacked(query, key, value)
+    assert not layouts._are_stacked(query, value, key)
+    assert not layouts._are_stacked(query, key, key)
+    assert not layouts._are_stacked(query, key, value.clone())
+    assert not layouts._are_stacked(query, key, value.transpose(1, 2))
 
 
 LAYOUTS = {

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from regard import registry
+from regard.nn import backend
 from regard.nn.dropout import drop
 from regard.nn.masks import MaskForm
+from regard.nn.native import operators
 
 
 class Kernel(Protocol):
@@ -54,6 +57,12 @@ Watcher = Callable[[nn.Module, Tensor], None]
 LONGEST_PACKED = 512
 """Keys up to which batched products beat the tiled CPU kernel (see docs/LOG.md)."""
 
+LONGEST_SHORT = 1024
+"""Keys up to which C++ head by head is faster than either, in float32."""
+
+SHORT_TEXTS = 48
+"""The same in a lower precision whose products are faster than float32's."""
+
 FEW_QUERIES = 8
 """Queries a sentence up to which, in decoding, the tiled kernel is no slower, and in bfloat16 or
 over a cache's strided buffers up to five times as fast."""
@@ -82,7 +91,15 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
         return "packed"
     if query.shape[2] <= FEW_QUERIES and not query.requires_grad:
         return "few"
+    if operators.train(query, key) and key.shape[2] <= longest_short(query.dtype):
+        return "short"
     return "fused" if key.shape[2] > LONGEST_PACKED else "packed"
+
+
+def longest_short(dtype: torch.dtype) -> int:
+    """Keys up to which `short` is the fastest."""
+    slow = dtype == torch.float32 or not backend.fast_bfloat16()
+    return LONGEST_SHORT if slow else SHORT_TEXTS
 
 
 @contextmanager
@@ -164,5 +181,5 @@ def attend_openly(
     return mixed
 
 
-for _name in ("packed", "fused", "few"):  # what `_rule` may answer
+for _name in ("packed", "fused", "few", "short"):  # what `_rule` may answer
     _load(_name)

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from regard.nn.dropout import draw_mask, drop
 from regard.nn.kernels.dense import share_heads
+from regard.nn.kernels.layouts import find_layouts, make_rooms
 from regard.nn.masks import MaskForm
 
 SHORT_TEXTS = 48
@@ -104,7 +105,7 @@ class _Packed(torch.autograd.Function):
         if q.dtype != query.dtype:
             q, k, v = query, key, value  # which hold less
         ctx.save_for_backward(q, k, v, weights, kept)
-        ctx.layouts = _layouts(query, key, value)
+        ctx.layouts = find_layouts(query, key, value)
         ctx.scales = scale, kept_scale
         ctx.bias = None if bias is None else (bias.shape, bias.dtype)
         return mixed.view(batch, heads, queries, v.shape[-1]).to(query.dtype)
@@ -115,7 +116,7 @@ class _Packed(torch.autograd.Function):
         *inputs, weights, kept = ctx.saved_tensors
         q, k, v = (_straight(x, weights.dtype, len(weights)) for x in inputs)
         scale, kept_scale = ctx.scales
-        by_query, by_key, by_value = _rooms(gradient.dtype, ctx.layouts)
+        by_query, by_key, by_value = make_rooms(gradient.dtype, ctx.layouts)
         up = _straight(gradient, q.dtype, len(q))  # [B * Hkv, G * Tq, d_value]
         _fill(by_value, _masked(weights, kept, kept_scale).mT, up)
         by_weights = torch.bmm(up, v.mT)
@@ -178,67 +179,6 @@ def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
 def _masked(weights: Tensor, kept: Tensor | None, scale: float) -> Tensor:
     """Dropout by a mask drawn before."""
     return weights if kept is None else kept.to(weights.dtype).mul_(weights).mul_(scale)
-
-
-Layouts = list[list[tuple[torch.Size, tuple[int, ...], int]]]
-"""Shapes [B, heads, T, d], strides and starts, grouped by what fills one tensor together."""
-
-
-def _layouts(query: Tensor, key: Tensor, value: Tensor) -> Layouts:
-    if _fill_one(query, key, value):
-        groups = [[query, key, value]]
-    elif _fill_one(key, value):
-        groups = [[query], [key, value]]
-    else:
-        groups = [[query], [key], [value]]
-    layouts = []
-    for group in groups:
-        if not _fill_one(*group):  # such as an expanded one: its gradient gets plain strides
-            group = [torch.empty(group[0].shape, device="meta")]
-        start = int(group[0].storage_offset())
-        layouts.append([(x.shape, x.stride(), int(x.storage_offset()) - start) for x in group])
-    return layouts
-
-
-def _fill_one(*parts: Tensor) -> bool:
-    """Whether parts [B, heads, T, d] fill one tensor, and nothing else does."""
-    return _are_columns(*parts) or _are_stacked(*parts)
-
-
-def _are_columns(*parts: Tensor) -> bool:
-    """Whether parts [B, heads, T, d] are views of neighboring columns of one [B, T, columns]."""
-    columns = sum(x.shape[1] * x.shape[3] for x in parts)
-    length, start = parts[0].shape[2], parts[0].storage_offset()
-    for part in parts:
-        if part.shape[2] != length or part.storage_offset() != start:
-            return False
-        if part.stride() != (length * columns, part.shape[3], columns, 1):
-            return False
-        if part.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr():
-            return False
-        start += part.shape[1] * part.shape[3]
-    return True
-
-
-def _are_stacked(*parts: Tensor) -> bool:
-    """Whether parts, each in one piece, stand one after another in one tensor."""
-    start = parts[0].storage_offset()
-    for part in parts:
-        if not part.is_contiguous() or part.storage_offset() != start:
-            return False
-        if part.untyped_storage().data_ptr() != parts[0].untyped_storage().data_ptr():
-            return False
-        start += part.numel()
-    return True
-
-
-def _rooms(dtype: torch.dtype, layouts: Layouts) -> list[Tensor]:
-    """Room for gradients, laid out as what they belong to, so that no other copy follows."""
-    rooms = []
-    for group in layouts:
-        joint = torch.empty(sum(shape.numel() for shape, _, _ in group), dtype=dtype)
-        rooms += [joint.as_strided(shape, strides, start) for shape, strides, start in group]
-    return rooms
 
 
 def _fill(room: Tensor, first: Tensor, second: Tensor, scale: float = 1.0) -> None:

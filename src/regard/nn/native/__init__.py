@@ -1,4 +1,5 @@
-"""Operators in C++ for work so small that calling torch's own costs more than it does.
+"""Operators in C++: steps of decoding, so small that calling torch's own costs more than the work,
+and what training does between matrix products, in one pass instead of many.
 
 They are built once for a machine and a torch, on Linux where there are a compiler, ninja and a
 processor with AVX-512 (VNNI); everything works without them, in more and slower calls. The
@@ -23,7 +24,7 @@ import torch
 from regard.nn.processor import processor
 
 _HERE = Path(__file__).parent
-_NEEDED = {"avx512f", "avx512bw", "avx512vl", "avx512_vnni"}
+_NEEDED = {"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"}
 _STALE = 600.0  # seconds after which a build that has not ended is taken for dead
 _AGAIN = 86_400.0  # seconds after which one that failed is tried again
 

@@ -6,6 +6,8 @@
 #include "attend.h"
 #include "best.h"
 #include "maps.h"
+#include "normed.h"
+#include "short.h"
 #include "stack.h"
 
 namespace regard {
@@ -57,6 +59,16 @@ TORCH_LIBRARY(regard, library) {
   library.def("linear(Tensor states, Tensor weight, Tensor packed, Tensor? bias) -> Tensor", &linear);
   library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
   library.def("best_logprobs(Tensor(a!) logits, int k, Tensor barred) -> (Tensor, Tensor)", &best_logprobs);
+  library.def("drop(Tensor states, Tensor? residual, float p, int seed) -> Tensor", &drop);
+  library.def("norm(Tensor states, Tensor? residual, Tensor weight, Tensor? bias, bool centered, float eps, float p, "
+              "int seed) -> (Tensor, Tensor, Tensor)", &norm);
+  library.def("norm_backward(Tensor gradient, Tensor sum, Tensor statistics, Tensor weight, bool centered, float p, "
+              "int seed) -> (Tensor, Tensor, Tensor, Tensor)", &unnorm);
+  library.def("short_attention(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale, float p, int seed) "
+              "-> (Tensor, Tensor)", &short_attention);
+  library.def("short_attention_backward(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor? allowed, "
+              "Tensor levels, float scale, float p, int seed, Tensor(a!) by_query, Tensor(b!) by_key, "
+              "Tensor(c!) by_value) -> ()", &short_attention_backward);
   define_stack(library);
 }
 
