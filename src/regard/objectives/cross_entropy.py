@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from regard.nn import backend
+from regard.nn.native import operators
 from regard.objectives.term import Term
 
 CHUNK_BYTES = {"cpu": 10 * 2**20, "other": 256 * 2**20}
@@ -148,21 +149,20 @@ class _Chunked(torch.autograd.Function):
         room = states.new_empty(min(rows, len(states)), len(weight))
         for start in range(0, max(len(states), 1), rows):  # once at least, which writes zeros
             end = min(start + rows, len(states))
-            part, wanted = states[start:end], labels[start:end, None]
-            p, label_p, label_logits, log_z = _softmax(
-                part, weight, bias, wanted, room[: end - start]
+            part, wanted = states[start:end], labels[start:end]
+            slopes, log_z, label_logits = _slopes(
+                part, weight, bias, wanted, room[: end - start], 1.0 - smoothing
             )
             real = count - start
             nll += (log_z - label_logits)[:real].sum()
             sum_log_z += log_z[:real].sum()
-            _put(p, wanted, label_p - (1.0 - smoothing))
-            p[real:] = 0.0
+            slopes[real:] = 0.0
             if by_states is not None:
-                torch.mm(p, weight, out=by_states[start:end])
+                torch.mm(slopes, weight, out=by_states[start:end])
             if by_weight is not None:
-                _add_product(by_weight, p, part, first=start == 0)
+                _add_product(by_weight, slopes, part, first=start == 0)
             if by_bias is not None:
-                by_bias += _sum(p, wide)
+                by_bias += _sum(slopes, wide)
         mean_row = _sum(weight, wide) / len(weight)  # [d_model]
         sum_states = _sum(states, wide)
         mean_logits = sum_states @ mean_row
@@ -217,36 +217,52 @@ def _room(
     return by_states, by_weight, by_bias
 
 
-def _softmax(
-    states: Tensor, weight: Tensor, bias: Tensor | None, wanted: Tensor, room: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Softmax [n, V] of the logits, made in ``room``; the labels' p and logits, log Z: [n, 1] each.
+def _slopes(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    room: Tensor,
+    share: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """softmax(logits) - share · one-hot(labels), [n, V]; log Z and the labels' logits, [n].
 
-    What stands in place of the labels' p is left open.
-
-    log Z comes from one entry, logit - log p, which saves a pass over the logits; rows whose
-    label is so improbable that p is rounded to nothing are done again the long way. A probable
-    label's own p is what the others leave: in bfloat16 0.998 and all above are one number, but
-    the gradient is their distance from 1.
+    The logits are made in ``room``, and overwritten where that saves a copy.
     """
     if bias is None:
         torch.mm(states, weight.t(), out=room)
     else:
         torch.addmm(bias, states, weight.t(), out=room)
-    wide = torch.promote_types(states.dtype, torch.float32)
-    label_logits = room.gather(1, wanted).to(wide)
-    in_place = room if room.device.type == "cpu" else None
-    p = torch.softmax(room, dim=1, out=in_place)
+    if operators.train(room):
+        return room, *operators.slopes(room, labels, share)
+    wanted = labels[:, None]
+    p, label_p, label_logits = _softmax(room, wanted)
+    log_z = label_logits - label_p.log()
+    lost = label_p < torch.finfo(p.dtype).smallest_normal
+    if bool(lost.any()):
+        log_z[lost] = F.linear(states[lost], weight, bias).to(log_z.dtype).logsumexp(dim=1)
+    return _put(p, wanted, label_p[:, None] - share), log_z, label_logits
+
+
+def _softmax(logits: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Softmax [n, V] of the logits; the labels' p and logits, [n].
+
+    What stands in place of the labels' p is left open.
+
+    log Z then comes from one entry, logit - log p, which saves a pass over the logits; rows whose
+    label is so improbable that p is rounded to nothing are done again the long way. A probable
+    label's own p is what the others leave: in bfloat16 0.998 and all above are one number, but
+    the gradient is their distance from 1.
+    """
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    label_logits = logits.gather(1, wanted).to(wide)
+    in_place = logits if logits.device.type == "cpu" else None
+    p = torch.softmax(logits, dim=1, out=in_place)
     label_p = p.gather(1, wanted).to(wide)
     if p.dtype != wide:
         others = _put(p, wanted, torch.zeros_like(label_p)).sum(dim=1, keepdim=True).to(wide)
         label_p = torch.where(label_p > 0.5, 1.0 - others, label_p)
-    log_z = label_logits - label_p.log()
-    lost = label_p[:, 0] < torch.finfo(p.dtype).smallest_normal
-    if bool(lost.any()):
-        logits = F.linear(states[lost], weight, bias).to(wide)
-        log_z[lost] = logits.logsumexp(dim=1, keepdim=True)
-    return p, label_p, label_logits, log_z
+    return p, label_p[:, 0], label_logits[:, 0]
 
 
 def _put(p: Tensor, wanted: Tensor, values: Tensor) -> Tensor:

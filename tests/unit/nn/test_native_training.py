@@ -211,7 +211,7 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped(keys, masked):
     kept = short(query, key, eye, mask=form, scale=scale, dropout=p) != 0
     seen = torch.ones(2, 1, 30, keys, dtype=torch.bool) if not masked else form.allowed
     assert not (kept & ~seen).any()
-    assert kept[seen.expand_as(kept)].double().mean().item() == pytest.approx(1 - p, abs=0.03)
+    assert kept[seen.expand_as(kept)].double().mean().item() == pytest.approx(1 - p, abs=0.05)
 
     value, up = torch.randn(2, 3, keys, 6), torch.randn(2, 3, 30, 6)
     leaves = [x.requires_grad_() for x in (query, key, value)]

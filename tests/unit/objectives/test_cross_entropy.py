@@ -5,9 +5,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from regard.nn import backend
+from regard.nn import backend, native
 from regard.objectives import CrossEntropy, Term, cross_entropy
 from regard.objectives.cross_entropy import chunked_loss, plain_loss
+
+
+@pytest.fixture(params=["C++", "parts"], autouse=True)
+def path(request):
+    """Every test of float32 and bfloat16 runs by C++ and by the parts."""
+    if request.param == "C++" and not native.load():
+        pytest.skip("there is no compiler here")
+    return request.param
 
 
 def inputs(rows, width, vocab, dtype, bias):
@@ -38,18 +46,18 @@ def test_chunked_equals_plain(monkeypatch, smoothing, bias, rows, awkward):
         torch.testing.assert_close(ours, truth, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("path", [chunked_loss, plain_loss])
-def test_gradcheck(path):
+@pytest.mark.parametrize("function", [chunked_loss, plain_loss])
+def test_gradcheck(function):
     states, weight, shift, labels = inputs(5, 4, 7, torch.float64, True)
     assert torch.autograd.gradcheck(
-        lambda s, w, b: path(s, w, b, labels, 0.1)[0], (states, weight, shift)
+        lambda s, w, b: function(s, w, b, labels, 0.1)[0], (states, weight, shift)
     )
 
 
-@pytest.mark.parametrize("path", [chunked_loss, plain_loss])
-def test_equals_torch(path):
+@pytest.mark.parametrize("function", [chunked_loss, plain_loss])
+def test_equals_torch(function):
     states, weight, shift, labels = inputs(11, 6, 29, torch.float64, True)
-    loss, nll = path(states, weight, shift, labels, 0.1)
+    loss, nll = function(states, weight, shift, labels, 0.1)
     logits = F.linear(states, weight, shift)
     torch.testing.assert_close(
         loss, F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="sum")
@@ -120,6 +128,13 @@ def test_gradients_of_confident_tokens_in_bfloat16(smoothing):
     for ours, plain, truth in zip(*gradients, strict=True):
         error = (ours.double() - truth).norm() / truth.norm()
         assert error < 1.5 * (plain.double() - truth).norm() / truth.norm() + 1e-3
+
+
+def test_a_label_that_is_none(path):
+    states, weight, _, _ = inputs(3, 4, 7, torch.float32, False)
+    if path == "C++":  # torch's own gather says it for the parts
+        with pytest.raises(IndexError, match="label 7 is out of range"):
+            chunked_loss(states, weight, None, torch.tensor([0, 7, 1]), 0.1)
 
 
 @pytest.mark.parametrize("size", [60.0, 1e4])

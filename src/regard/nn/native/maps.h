@@ -30,7 +30,7 @@
 #endif
 
 // Before a loop over registers: gcc leaves their array in memory unless it unrolls the loop early.
-#define UNROLLED _Pragma("GCC unroll 8")
+#define UNROLLED _Pragma("GCC unroll 16")
 
 namespace regard {
 

@@ -5,6 +5,7 @@
 
 #include "attend.h"
 #include "best.h"
+#include "loss.h"
 #include "maps.h"
 #include "normed.h"
 #include "short.h"
@@ -59,6 +60,7 @@ TORCH_LIBRARY(regard, library) {
   library.def("linear(Tensor states, Tensor weight, Tensor packed, Tensor? bias) -> Tensor", &linear);
   library.def("attend(Tensor query, Tensor key, Tensor value, Tensor? allowed, float scale) -> Tensor", &attention);
   library.def("best_logprobs(Tensor(a!) logits, int k, Tensor barred) -> (Tensor, Tensor)", &best_logprobs);
+  library.def("slopes(Tensor(a!) logits, Tensor labels, float share) -> (Tensor, Tensor)", &slopes);
   library.def("drop(Tensor states, Tensor? residual, float p, int seed) -> Tensor", &drop);
   library.def("norm(Tensor states, Tensor? residual, Tensor weight, Tensor? bias, bool centered, float eps, float p, "
               "int seed) -> (Tensor, Tensor, Tensor)", &norm);

@@ -146,7 +146,7 @@ def short_attention(
         allowed: bool [B or 1, 1, Tq or 1, Tk or 1], each row in one piece.
 
     Returns:
-        [B, H, Tq, d_value], zeros for a query that may see nothing; float32 [B, H, Tq, 2] for the
+        [B, H, Tq, d_value], zeros for a query that may see nothing; float32 [B, H, 2, Tq] for the
         backward pass.
     """
     made = torch.ops.regard.short_attention.default(query, key, value, allowed, scale, p, seed)
@@ -168,3 +168,13 @@ def short_attention_backward(
     torch.ops.regard.short_attention_backward.default(
         gradient, *inputs, allowed, levels, scale, p, seed, *rooms
     )
+
+
+def slopes(logits: Tensor, labels: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Logits [n, V] become softmax - share · one-hot(labels), the slope of a cross-entropy.
+
+    Returns:
+        log Σ e^logit and the labels' logits, float32 [n].
+    """
+    made = torch.ops.regard.slopes.default(logits, labels, share)
+    return cast(tuple[Tensor, Tensor], made)

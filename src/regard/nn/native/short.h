@@ -2,8 +2,9 @@
 // else is written or read than what comes in and goes out.
 //
 // Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value] of float32 or bfloat16, each
-// row in one piece; allowed bool [B or 1, 1, Tq or 1, Tk or 1]; levels float32 [B, H, Tq, 2], the highest score and
-// 1 / Σ e^(score - highest), by which the backward pass makes the weights again. Inside all is float32.
+// row in one piece; allowed bool [B or 1, 1, Tq or 1, Tk or 1]; levels float32 [B, H, 2, Tq], the highest score and
+// 1 / Σ e^(score - highest), by which the backward pass makes the weights again. Inside all is float32, and scores stand
+// turned, [Tk, Tq]: a vector has one key's scores under 16 queries, and none of its numbers are ever added to each other.
 
 #pragma once
 
@@ -13,143 +14,16 @@
 
 #include <cmath>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "attend.h"
 #include "normed.h"
 #include "numbers.h"
-
-#define UNROLLED_16 _Pragma("GCC unroll 16")
+#include "tiles.h"
 
 namespace regard {
 
-constexpr int64_t BROAD = 4;   // vectors of columns whose sums stay in registers together
-constexpr int64_t BLOCK = 24;  // queries that are worked on together
-
-// A matrix whose number (i, k) stands at i · by_row + k · by_column; read turned by exchanging them.
-struct Matrix {
-  const float* first;
-  int64_t by_row, by_column;
-};
-
-template <int R, int B>
-void tile(Matrix a, const float* b, int64_t b_row, int64_t depth, bool onto, float* c, int64_t c_row) {
-  __m512 sums[R][B];
-  UNROLLED for (int r = 0; r < R; ++r)
-    UNROLLED for (int j = 0; j < B; ++j)
-      sums[r][j] = onto ? _mm512_loadu_ps(c + r * c_row + j * LANES) : _mm512_setzero_ps();
-  for (int64_t k = 0; k < depth; ++k, b += b_row, a.first += a.by_column) {
-    __m512 line[B];
-    UNROLLED for (int j = 0; j < B; ++j) line[j] = _mm512_loadu_ps(b + j * LANES);
-    UNROLLED for (int r = 0; r < R; ++r) {
-      const __m512 one = _mm512_set1_ps(a.first[r * a.by_row]);
-      UNROLLED for (int j = 0; j < B; ++j) sums[r][j] = _mm512_fmadd_ps(one, line[j], sums[r][j]);
-    }
-  }
-  UNROLLED for (int r = 0; r < R; ++r)
-    UNROLLED for (int j = 0; j < B; ++j) _mm512_storeu_ps(c + r * c_row + j * LANES, sums[r][j]);
-}
-
-using Tile = void (*)(Matrix, const float*, int64_t, int64_t, bool, float*, int64_t);
-
-// Columns of B vectors, in tiles of nearly one height, at most as many rows as there are registers for.
-template <int B, size_t... R>
-void stripe(Matrix a, const float* b, int64_t b_row, int64_t rows, int64_t depth, bool onto, float* c, int64_t c_row,
-            std::index_sequence<R...>) {
-  constexpr Tile TILES[] = {tile<R + 1, B>...};
-  constexpr int64_t HIGHEST = sizeof...(R);
-  for (int64_t i = 0, left = (rows + HIGHEST - 1) / HIGHEST; i < rows; --left) {
-    const int64_t high = (rows - i + left - 1) / left;
-    TILES[high - 1]({a.first + i * a.by_row, a.by_row, a.by_column}, b, b_row, depth, onto, c + i * c_row, c_row);
-    i += high;
-  }
-}
-
-// c [rows, columns] = or += a [rows, depth] · b [depth, columns]; columns are whole vectors.
-inline void product(Matrix a, const float* b, int64_t b_row, int64_t rows, int64_t columns, int64_t depth, bool onto,
-                    float* c, int64_t c_row) {
-  for (int64_t j = 0; j < columns; j += BROAD * LANES) switch (std::min(BROAD, (columns - j) / LANES)) {
-    case 1: stripe<1>(a, b + j, b_row, rows, depth, onto, c + j, c_row, std::make_index_sequence<12>()); break;
-    case 2: stripe<2>(a, b + j, b_row, rows, depth, onto, c + j, c_row, std::make_index_sequence<10>()); break;
-    case 3: stripe<3>(a, b + j, b_row, rows, depth, onto, c + j, c_row, std::make_index_sequence<8>()); break;
-    default: stripe<4>(a, b + j, b_row, rows, depth, onto, c + j, c_row, std::make_index_sequence<6>());
-  }
-}
-
-// Turns 16 rows, of which `rows` count, and as many columns: to [16, ...] with rows `columns` apart.
-template <class T>
-void turn_block(const T* from, int64_t by_row, int64_t rows, __mmask16 some, float* to, int64_t columns) {
-  __m512 a[LANES], b[LANES];
-  UNROLLED_16 for (int i = 0; i < LANES; ++i) a[i] = load(from + i * by_row, i < rows ? some : 0);
-  UNROLLED_16 for (int i = 0; i < LANES; i += 2) {  // pairs of rows
-    b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
-  }
-  UNROLLED_16 for (int i = 0; i < LANES; i += 4)  // fours: a[i + c] has their columns c, 4 + c, 8 + c and 12 + c
-    UNROLLED_16 for (int c = 0; c < 4; c += 2) {
-      a[i + c] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(b[i + c / 2]), _mm512_castps_pd(b[i + 2 + c / 2])));
-      a[i + c + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(b[i + c / 2]), _mm512_castps_pd(b[i + 2 + c / 2])));
-    }
-  UNROLLED_16 for (int c = 0; c < 4; ++c) {
-    const __m512 even[] = {_mm512_shuffle_f32x4(a[c], a[4 + c], 0x88), _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x88)};
-    const __m512 odd[] = {_mm512_shuffle_f32x4(a[c], a[4 + c], 0xdd), _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xdd)};
-    _mm512_storeu_ps(to + c * columns, _mm512_shuffle_f32x4(even[0], even[1], 0x88));
-    _mm512_storeu_ps(to + (4 + c) * columns, _mm512_shuffle_f32x4(odd[0], odd[1], 0x88));
-    _mm512_storeu_ps(to + (8 + c) * columns, _mm512_shuffle_f32x4(even[0], even[1], 0xdd));
-    _mm512_storeu_ps(to + (12 + c) * columns, _mm512_shuffle_f32x4(odd[0], odd[1], 0xdd));
-  }
-}
-
-// [B, heads, T, d], wherever its rows stand.
-template <class T>
-struct Spread {
-  T* first;
-  int64_t by_batch, by_head, by_row, heads, rows, width, padded;
-
-  explicit Spread(const at::Tensor& all)
-      : first(all.data_ptr<T>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
-        heads(all.size(1)), rows(all.size(2)), width(all.size(3)), padded(rounded(width, LANES)) {}
-
-  T* of(int64_t batch, int64_t head) const { return first + batch * by_batch + head * by_head; }
-
-  // Ask for some of a head's rows before their use: those that are to the whole as `count` after `begin` to `all`.
-  template <int WRITTEN>
-  void fetch(int64_t batch, int64_t head, int64_t begin, int64_t count, int64_t all) const {
-    const int64_t end = (begin + count) * rows / all;
-    const T* row = of(batch, head) + begin * rows / all * by_row;
-    for (int64_t t = begin * rows / all; t < end; ++t, row += by_row)
-      for (int64_t i = 0; i < width; i += 64 / sizeof(T)) __builtin_prefetch(row + i, WRITTEN, 2);
-  }
-
-  // `count` rows from `begin` on, times a number, in rows of whole vectors.
-  void take(int64_t batch, int64_t head, int64_t begin, int64_t count, float scale, float* to) const {
-    const T* from = of(batch, head) + begin * by_row;
-    for (int64_t t = 0; t < count; ++t, from += by_row, to += padded)
-      for (int64_t i = 0; i < width; i += LANES)
-        store(to + i, 0xffff, _mm512_mul_ps(load(from + i, lanes(width - i)), _mm512_set1_ps(scale)));
-  }
-
-  // All rows turned: [padded, columns], zeros in columns up to a whole vector.
-  void turn(int64_t batch, int64_t head, int64_t columns, float* to) const {
-    for (int64_t t = 0; t < rows; t += LANES)
-      for (int64_t i = 0; i < width; i += LANES)
-        turn_block(of(batch, head) + t * by_row + i, by_row, rows - t, lanes(width - i), to + i * columns + t, columns);
-  }
-
-  // Into rows from `begin` on, each times its number.
-  void put(int64_t batch, int64_t head, int64_t begin, int64_t count, const float* from, const float* scales) const {
-    T* to = of(batch, head) + begin * by_row;
-    for (int64_t t = 0; t < count; ++t, from += padded, to += by_row) {
-      const __m512 scale = _mm512_set1_ps(scales[t]);
-      for (int64_t i = 0; i < width; i += LANES)
-        store(to + i, lanes(width - i), _mm512_mul_ps(_mm512_loadu_ps(from + i), scale));
-    }
-  }
-};
-
-// A row's numbers, an odd number of vectors: as a power of two they would all fall into the same sets of the cache.
-inline int64_t spaced(int64_t count) { return (rounded(count, LANES) / LANES | 1) * LANES; }
+constexpr int64_t BLOCK = 32;  // queries that are worked on together
 
 // What is alike in both directions.
 struct Short {
@@ -158,33 +32,33 @@ struct Short {
   float scale;
   int64_t batch, heads, kv_heads, queries, keys;
 
-  // Which of 16 keys from `key` on a query may see; `may` is its row of the table.
+  // Of 16 keys from `key` on those that a query may see; `may` is its row of the table.
   __mmask16 visible(const bool* may, int64_t key) const {
-    const __mmask16 some = lanes(keys - key);
-    if (!may) return some;
-    if (seen.table.by[3] == 0) return *may ? some : 0;
-    const __m128i bytes = _mm_maskz_loadu_epi8(some, may + key);
+    if (seen.table.by[3] == 0) return *may ? lanes(keys - key) : 0;
+    const __m128i bytes = _mm_maskz_loadu_epi8(lanes(keys - key), may + key);
     return _mm_test_epi8_mask(bytes, bytes);
   }
 
-  // How many keys, of whole vectors, the queries may reach.
-  int64_t reach(int64_t b, int64_t begin, int64_t count) const {
-    if (!seen.table.first) return keys;
-    int64_t found = 0;
-    for (int64_t i = begin; i < begin + (seen.table.by[2] ? count : 1); ++i) {
-      const bool* may = seen.table.of(b, 0, i);
-      int64_t key = (keys - 1) / LANES * LANES;
-      while (key >= found && !visible(may, key)) key -= LANES;
-      if (key >= found) found = std::min(keys, key + LANES);
+  // Lists for each key which of 16 queries from `query` on may see it; gives how many keys some may reach.
+  int64_t list(int64_t b, int64_t query, __mmask16* seers) const {
+    const __mmask16 there = lanes(queries - query);
+    int64_t reach = 0;
+    for (int64_t key = 0; key < keys; key += LANES) {
+      alignas(64) int rows[LANES] = {};
+      for (int64_t i = 0; i < LANES && query + i < queries; ++i) rows[i] = visible(seen.table.of(b, 0, query + i), key);
+      const __m512i all = _mm512_load_si512(rows);
+      for (int64_t j = 0; j < LANES && key + j < keys; ++j) {
+        seers[key + j] = _mm512_mask_test_epi32_mask(there, all, _mm512_set1_epi32(1 << j));
+        if (seers[key + j]) reach = key + j + 1;
+      }
     }
-    return found;
+    return reach;
   }
 
-  // Which of 16 weights from `key` on dropout leaves.
-  __mmask16 kept(int64_t b, int64_t head, int64_t query, int64_t key) const {
-    if (!dropped.zeros) return 0xffff;
-    const int64_t row = (b * heads + head) * queries + query, parts = (keys + Dropped::PART - 1) / Dropped::PART;
-    return static_cast<__mmask16>(dropped.kept(row, parts, key / Dropped::PART) >> key % Dropped::PART);
+  // Of 16 queries from `query` on those under which dropout leaves a key's weight.
+  __mmask16 kept(int64_t b, int64_t head, int64_t key, int64_t query) const {
+    const int64_t row = (b * heads + head) * keys + key, parts = (queries + Dropped::PART - 1) / Dropped::PART;
+    return static_cast<__mmask16>(dropped.kept(row, parts, query / Dropped::PART) >> query % Dropped::PART);
   }
 
   // While some queries of a head are worked on, ask for the share of the next head that is to it as they are to all.
@@ -208,6 +82,88 @@ struct Short {
   }
 };
 
+// Some queries of a head, their scores, and who sees what.
+struct Block {
+  const Short& all;
+  int64_t b, head, begin, count, columns, reach;
+  __mmask16* seers;  // [columns / 16, keys], nothing where all is seen
+
+  Block(const Short& all_, int64_t b_, int64_t head_, int64_t begin_, __mmask16* room)
+      : all(all_), b(b_), head(head_), begin(begin_), count(std::min(BLOCK, all_.queries - begin_)),
+        columns(rounded(count, LANES)), reach(all_.keys), seers(all_.seen.table.first ? room : nullptr) {
+    if (!seers) return;
+    reach = 0;
+    for (int64_t i = 0; i < count; i += LANES)
+      reach = std::max(reach, all.list(b, begin + i, seers + i / LANES * all.keys));
+  }
+
+  __mmask16 visible(int64_t i, int64_t key) const {
+    return seers ? seers[i / LANES * all.keys + key] : lanes(count - i);
+  }
+
+  __mmask16 kept(int64_t i, int64_t key) const {
+    return all.dropped.zeros ? all.kept(b, head, key, begin + i) : 0xffff;
+  }
+
+  // Where the levels of 16 queries from `i` on stand: the highest scores, and `queries` behind them the parts.
+  float* level(float* levels, int64_t i) const { return levels + (b * all.heads + head) * 2 * all.queries + begin + i; }
+
+  // Scores [reach, columns] become e^(score - highest), zeros where nothing may be seen or dropout falls. What the
+  // mixtures have to be multiplied by goes to `parts`.
+  void weigh(float* scores, float* levels, float* parts) const {
+    constexpr float INFINITE = std::numeric_limits<float>::infinity();
+    for (int64_t i = 0; i < columns; i += LANES) {
+      __m512 tops = _mm512_set1_ps(-INFINITE), sums = _mm512_setzero_ps();
+      __mmask16 any = 0;
+      for (int64_t j = 0; j < reach; ++j) {
+        const __mmask16 some = visible(i, j);
+        tops = _mm512_mask_max_ps(tops, some, _mm512_loadu_ps(scores + j * columns + i), tops);
+        any |= some;
+      }
+      // a highest score that is not finite becomes 0, and shows in the sum
+      const __mmask16 odd = ~_mm512_cmp_ps_mask(_mm512_abs_ps(tops), _mm512_set1_ps(INFINITE), _CMP_LT_OQ);
+      tops = _mm512_mask_mov_ps(tops, odd, _mm512_setzero_ps());
+      for (int64_t j = 0; j < reach; ++j) {
+        float* at = scores + j * columns + i;
+        const __mmask16 some = visible(i, j);
+        const __m512 made = exponential(_mm512_maskz_sub_ps(some, _mm512_loadu_ps(at), tops));
+        sums = _mm512_mask_add_ps(sums, some, sums, made);
+        _mm512_storeu_ps(at, _mm512_maskz_mov_ps(some & kept(i, j), made));
+      }
+      const __m512 part = _mm512_maskz_div_ps(any, _mm512_set1_ps(1.0f), sums);
+      _mm512_mask_storeu_ps(level(levels, i), lanes(count - i), tops);
+      _mm512_mask_storeu_ps(level(levels, i) + all.queries, lanes(count - i), part);
+      _mm512_storeu_ps(parts + i, _mm512_mul_ps(part, _mm512_set1_ps(all.dropped.scale)));
+    }
+  }
+
+  // Scores become gradients by them, and gradients by the dropped weights, `slopes`, become those weights.
+  void unweigh(float* scores, float* slopes, float* levels) const {
+    const __m512 scale = _mm512_set1_ps(all.dropped.scale);
+    for (int64_t i = 0; i < columns; i += LANES) {
+      const __m512 top = _mm512_maskz_loadu_ps(lanes(count - i), level(levels, i));
+      const __m512 part = _mm512_maskz_loadu_ps(lanes(count - i), level(levels, i) + all.queries);
+      __m512 means = _mm512_setzero_ps();
+      for (int64_t j = 0; j < reach; ++j) {
+        float *score = scores + j * columns + i, *slope = slopes + j * columns + i;
+        const __mmask16 some = visible(i, j);
+        const __m512 apart = _mm512_maskz_sub_ps(some, _mm512_loadu_ps(score), top);
+        const __m512 weight = _mm512_maskz_mul_ps(some, exponential(apart), part);
+        const __m512 by_weight = _mm512_maskz_mul_ps(some & kept(i, j), _mm512_loadu_ps(slope), scale);
+        means = _mm512_fmadd_ps(weight, by_weight, means);
+        _mm512_storeu_ps(score, _mm512_mul_ps(weight, by_weight));
+        _mm512_storeu_ps(slope, weight);
+      }
+      for (int64_t j = 0; j < reach; ++j) {
+        float *score = scores + j * columns + i, *slope = slopes + j * columns + i;
+        const __m512 weight = _mm512_loadu_ps(slope);
+        _mm512_storeu_ps(score, _mm512_fnmadd_ps(weight, means, _mm512_loadu_ps(score)));
+        if (all.dropped.zeros) _mm512_storeu_ps(slope, _mm512_maskz_mul_ps(kept(i, j), weight, scale));
+      }
+    }
+  }
+};
+
 // Rooms one after another in a thread's own memory, each at the start of a line of the cache.
 class Desk {
  public:
@@ -227,122 +183,71 @@ class Desk {
   float* next_;
 };
 
-// A row of scores becomes e^(score - highest), zeros where nothing may be seen or dropout falls.
-inline void weigh(const Short& all, int64_t b, int64_t head, int64_t query, int64_t reach, float* scores, float* level) {
-  constexpr float INFINITE = std::numeric_limits<float>::infinity();
-  const bool* may = all.seen.table.of(b, 0, query);
-  __m512 tops = _mm512_set1_ps(-INFINITE), sums = _mm512_setzero_ps();
-  __mmask16 any = 0;
-  for (int64_t j = 0; j < reach; j += LANES) {
-    const __mmask16 some = all.visible(may, j);
-    tops = _mm512_mask_max_ps(tops, some, _mm512_loadu_ps(scores + j), tops);
-    any |= some;
-  }
-  float top = _mm512_reduce_max_ps(tops);
-  if (!(std::fabs(top) < INFINITE)) top = 0.0f;  // what is not finite then shows in the sum
-  for (int64_t j = 0; j < reach; j += LANES) {
-    const __mmask16 some = all.visible(may, j);
-    const __m512 made = exponential(_mm512_maskz_sub_ps(some, _mm512_loadu_ps(scores + j), _mm512_set1_ps(top)));
-    sums = _mm512_mask_add_ps(sums, some, sums, made);
-    _mm512_storeu_ps(scores + j, _mm512_maskz_mov_ps(some & all.kept(b, head, query, j), made));
-  }
-  level[0] = top;
-  level[1] = any ? 1.0f / _mm512_reduce_add_ps(sums) : 0.0f;
-}
-
 template <class T>
 void attend_short(const Short& all, const Spread<T>& query, const Spread<T>& key, const Spread<T>& value,
                   const Spread<T>& mixed, float* levels) {
-  const int64_t group = all.heads / all.kv_heads, columns = spaced(all.keys), high = std::min(BLOCK, all.queries);
-  all.each(group * all.queries * all.keys * (key.width + value.width), [&](int64_t b, int64_t kv) {
-    Desk desk(all.keys * value.padded + key.padded * columns + high * (query.padded + columns + value.padded));
-    float* turned = desk.room(key.padded * columns);
-    float *v = desk.room(all.keys * value.padded), *q = desk.room(high * query.padded);
-    float *scores = desk.room(high * columns), *out = desk.room(high * value.padded);
-    float parts[BLOCK];
-    key.turn(b, kv, columns, turned);
-    value.take(b, kv, 0, all.keys, 1.0f, v);
+  const int64_t group = all.heads / all.kv_heads, keys = all.keys;
+  all.each(group * all.queries * keys * (key.width + value.width), [&](int64_t b, int64_t kv) {
+    Desk desk(keys * (key.padded + value.padded + 2 * BLOCK) + BLOCK * (query.padded + value.padded + 1));
+    float *k = desk.room(keys * key.padded), *v = desk.room(keys * value.padded);
+    float *turned = desk.room(query.padded * BLOCK), *scores = desk.room(keys * BLOCK);
+    float *out = desk.room(BLOCK * value.padded), *parts = desk.room(BLOCK);
+    auto seers = reinterpret_cast<__mmask16*>(desk.room(keys * BLOCK / LANES));
+    key.take(b, kv, 0, keys, all.scale, k);
+    value.take(b, kv, 0, keys, 1.0f, v);
     for (int64_t head = kv * group; head < (kv + 1) * group; ++head)
       for (int64_t begin = 0; begin < all.queries; begin += BLOCK) {
-        const int64_t count = std::min(BLOCK, all.queries - begin), reach = all.reach(b, begin, count);
+        const Block block(all, b, head, begin, seers);
+        const int64_t count = block.count, columns = block.columns, reach = block.reach;
         all.template fetch<0, T>(b, head, begin, count, {&query, &key, &value});
         all.template fetch<1, T>(b, head, begin, count, {&mixed});
-        query.take(b, head, begin, count, all.scale, q);
-        product({q, query.padded, 1}, turned, columns, count, rounded(reach, LANES), key.width, false, scores, columns);
-        float* level = levels + 2 * ((b * all.heads + head) * all.queries + begin);
-        for (int64_t i = 0; i < count; ++i) {
-          weigh(all, b, head, begin + i, reach, scores + i * columns, level + 2 * i);
-          parts[i] = all.dropped.scale * level[2 * i + 1];
-        }
-        product({scores, columns, 1}, v, value.padded, count, value.padded, reach, false, out, value.padded);
+        query.turn(b, head, begin, count, columns, turned);
+        product({k, key.padded, 1}, turned, columns, reach, columns, key.width, false, scores, columns);
+        block.weigh(scores, levels, parts);
+        product({scores, 1, columns}, v, value.padded, count, value.padded, reach, false, out, value.padded);
         mixed.put(b, head, begin, count, out, parts);
       }
   });
 }
 
-// Of a row: scores become gradients by them, gradients by the dropped weights become those weights.
-inline void unweigh(const Short& all, int64_t b, int64_t head, int64_t query, int64_t reach, const float* level,
-                    float* scores, float* slopes) {
-  const bool* may = all.seen.table.of(b, 0, query);
-  const __m512 scale = _mm512_set1_ps(all.dropped.scale), top = _mm512_set1_ps(level[0]), part = _mm512_set1_ps(level[1]);
-  __m512 sums = _mm512_setzero_ps();
-  for (int64_t j = 0; j < reach; j += LANES) {
-    const __mmask16 some = all.visible(may, j), staying = some & all.kept(b, head, query, j);
-    const __m512 apart = _mm512_maskz_sub_ps(some, _mm512_loadu_ps(scores + j), top);
-    const __m512 weight = _mm512_maskz_mul_ps(some, exponential(apart), part);
-    const __m512 slope = _mm512_maskz_mul_ps(staying, _mm512_loadu_ps(slopes + j), scale);
-    sums = _mm512_fmadd_ps(weight, slope, sums);
-    _mm512_storeu_ps(scores + j, _mm512_mul_ps(weight, slope));
-    _mm512_storeu_ps(slopes + j, weight);
-  }
-  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sums));
-  for (int64_t j = 0; j < reach; j += LANES) {
-    const __m512 weight = _mm512_loadu_ps(slopes + j);
-    _mm512_storeu_ps(scores + j, _mm512_fnmadd_ps(weight, mean, _mm512_loadu_ps(scores + j)));
-    if (all.dropped.zeros)
-      _mm512_storeu_ps(slopes + j, _mm512_maskz_mul_ps(all.kept(b, head, query, j), weight, scale));
-  }
-}
-
 template <class T>
 void attend_short_backward(const Short& all, const Spread<T>& gradient, const Spread<T>& query, const Spread<T>& key,
-                           const Spread<T>& value, const float* levels, const Spread<T>& by_query,
-                           const Spread<T>& by_key, const Spread<T>& by_value) {
-  const int64_t group = all.heads / all.kv_heads, columns = spaced(all.keys), high = std::min(BLOCK, all.queries);
-  const std::vector<float> scales(high, all.scale), ones(all.keys, 1.0f);
-  all.each(group * all.queries * all.keys * (3 * key.width + 2 * value.width), [&](int64_t b, int64_t kv) {
-    Desk desk(all.keys * (2 * key.padded + value.padded) + (key.padded + value.padded) * columns +
-              high * (2 * query.padded + 2 * columns + value.padded));
-    float *k = desk.room(all.keys * key.padded), *k_turned = desk.room(key.padded * columns);
-    float *v_turned = desk.room(value.padded * columns), *by_k = desk.room(all.keys * key.padded);
-    float *by_v = desk.room(all.keys * value.padded), *q = desk.room(high * query.padded);
-    float *up = desk.room(high * value.padded), *by_q = desk.room(high * query.padded);
-    float *scores = desk.room(high * columns), *slopes = desk.room(high * columns);
-    key.take(b, kv, 0, all.keys, 1.0f, k);
-    key.turn(b, kv, columns, k_turned);
-    value.turn(b, kv, columns, v_turned);
-    std::fill(by_v, by_v + all.keys * value.padded, 0.0f);
-    std::fill(by_k, by_k + all.keys * key.padded, 0.0f);
+                           const Spread<T>& value, float* levels, const Spread<T>& by_query, const Spread<T>& by_key,
+                           const Spread<T>& by_value) {
+  const int64_t group = all.heads / all.kv_heads, keys = all.keys;
+  const std::vector<float> scales(keys, all.scale), ones(std::max(keys, BLOCK), 1.0f);
+  all.each(group * all.queries * keys * (3 * key.width + 2 * value.width), [&](int64_t b, int64_t kv) {
+    Desk desk(2 * keys * (key.padded + value.padded) + 3 * keys * BLOCK + BLOCK * (3 * query.padded + 2 * value.padded));
+    float *k = desk.room(keys * key.padded), *v = desk.room(keys * value.padded);
+    float *by_k = desk.room(keys * key.padded), *by_v = desk.room(keys * value.padded);
+    float *q = desk.room(BLOCK * query.padded), *q_turned = desk.room(query.padded * BLOCK);
+    float *up = desk.room(BLOCK * value.padded), *up_turned = desk.room(value.padded * BLOCK);
+    float *scores = desk.room(keys * BLOCK), *slopes = desk.room(keys * BLOCK), *by_q = desk.room(BLOCK * query.padded);
+    auto seers = reinterpret_cast<__mmask16*>(desk.room(keys * BLOCK / LANES));
+    key.take(b, kv, 0, keys, all.scale, k);
+    value.take(b, kv, 0, keys, 1.0f, v);
+    std::fill(by_k, by_k + keys * key.padded, 0.0f);
+    std::fill(by_v, by_v + keys * value.padded, 0.0f);
     for (int64_t head = kv * group; head < (kv + 1) * group; ++head)
       for (int64_t begin = 0; begin < all.queries; begin += BLOCK) {
-        const int64_t count = std::min(BLOCK, all.queries - begin), reach = all.reach(b, begin, count);
-        const int64_t some = rounded(reach, LANES);
+        const Block block(all, b, head, begin, seers);
+        const int64_t count = block.count, columns = block.columns, reach = block.reach;
         all.template fetch<0, T>(b, head, begin, count, {&query, &key, &value, &gradient});
         all.template fetch<1, T>(b, head, begin, count, {&by_query, &by_key, &by_value});
-        query.take(b, head, begin, count, all.scale, q);
+        query.take(b, head, begin, count, 1.0f, q);
+        query.turn(b, head, begin, count, columns, q_turned);
         gradient.take(b, head, begin, count, 1.0f, up);
-        product({q, query.padded, 1}, k_turned, columns, count, some, key.width, false, scores, columns);
-        product({up, value.padded, 1}, v_turned, columns, count, some, value.width, false, slopes, columns);
-        const float* level = levels + 2 * ((b * all.heads + head) * all.queries + begin);
-        for (int64_t i = 0; i < count; ++i)
-          unweigh(all, b, head, begin + i, reach, level + 2 * i, scores + i * columns, slopes + i * columns);
-        product({slopes, 1, columns}, up, value.padded, reach, value.padded, count, true, by_v, value.padded);
-        product({scores, 1, columns}, q, query.padded, reach, key.padded, count, true, by_k, key.padded);
-        product({scores, columns, 1}, k, key.padded, count, key.padded, reach, false, by_q, key.padded);
-        by_query.put(b, head, begin, count, by_q, scales.data());
+        gradient.turn(b, head, begin, count, columns, up_turned);
+        product({k, key.padded, 1}, q_turned, columns, reach, columns, key.width, false, scores, columns);
+        product({v, value.padded, 1}, up_turned, columns, reach, columns, value.width, false, slopes, columns);
+        block.unweigh(scores, slopes, levels);
+        product({slopes, columns, 1}, up, value.padded, reach, value.padded, count, true, by_v, value.padded);
+        product({scores, columns, 1}, q, query.padded, reach, key.padded, count, true, by_k, key.padded);
+        product({scores, 1, columns}, k, key.padded, count, key.padded, reach, false, by_q, key.padded);
+        by_query.put(b, head, begin, count, by_q, ones.data());
       }
-    by_key.put(b, kv, 0, all.keys, by_k, ones.data());
-    by_value.put(b, kv, 0, all.keys, by_v, ones.data());
+    by_key.put(b, kv, 0, keys, by_k, scales.data());
+    by_value.put(b, kv, 0, keys, by_v, ones.data());
   });
 }
 
@@ -365,7 +270,7 @@ inline std::tuple<at::Tensor, at::Tensor> short_attention(const at::Tensor& quer
                                                           double scale, double p, int64_t seed) {
   const Short all = prepared(query, key, value, allowed, scale, p, seed);
   const at::Tensor mixed = at::empty({all.batch, all.queries, all.heads, value.size(3)}, query.options()).transpose(1, 2);
-  at::Tensor levels = at::empty({all.batch, all.heads, all.queries, 2}, query.options().dtype(at::kFloat));
+  at::Tensor levels = at::empty({all.batch, all.heads, 2, all.queries}, query.options().dtype(at::kFloat));
   FOR_TYPE(query, [&] {
     using In = Spread<scalar_t>;
     attend_short(all, In(query), In(key), In(value), In(mixed), levels.data_ptr<float>());
