@@ -12,6 +12,7 @@
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
 #include <tuple>
 
@@ -160,6 +161,13 @@ void unnorm_row(const T* gradient, const T* row, const float* statistics, const 
   }
 }
 
+// The sum of rows.
+inline void add_up(const float* rows, int64_t count, int64_t width, float* sum) {
+  std::fill(sum, sum + width, 0.0f);
+  for (int64_t row = 0; row < count; ++row)
+    for (int64_t i = 0; i < width; ++i) sum[i] += rows[row * width + i];
+}
+
 // Gradients by what was normed, by the dropped states (the same where nothing is dropped), by weight and by bias.
 inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> unnorm(const at::Tensor& gradient, const at::Tensor& sum,
                                                                          const at::Tensor& statistics,
@@ -172,22 +180,24 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> unnorm(const a
   const Dropped dropped(p, seed);
   const int64_t groups = (rows + TOGETHER - 1) / TOGETHER;
   at::Tensor by_sum = at::empty_like(sum), by_states = dropped.zeros ? at::empty_like(sum) : by_sum;
-  at::Tensor parts = at::zeros({2, std::max<int64_t>(1, groups), width}, weight.options());
+  at::Tensor parts = at::zeros({2, std::max<int64_t>(1, groups), width}, weight.options());  // of weight and bias
   FOR_TYPE(sum, [&] {
     const scalar_t *up = gradient.data_ptr<scalar_t>(), *added = sum.data_ptr<scalar_t>();
     scalar_t *to = by_sum.data_ptr<scalar_t>(), *beside = by_states.data_ptr<scalar_t>();
     const float *found = statistics.data_ptr<float>(), *scale = weight.data_ptr<float>();
-    float *by_weight = parts.data_ptr<float>(), *by_bias = by_weight + parts.stride(0);
+    float *for_weight = parts.data_ptr<float>(), *for_bias = for_weight + parts.stride(0);
     at::parallel_for(0, groups, std::max<int64_t>(1, grain(width) / TOGETHER), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin * TOGETHER; row < std::min(rows, end * TOGETHER); ++row) {
         const int64_t at = row * width, part = row / TOGETHER * width;
-        unnorm_row(up + at, added + at, found + 2 * row, scale, width, centered, by_weight + part, by_bias + part, to + at);
+        unnorm_row(up + at, added + at, found + 2 * row, scale, width, centered, for_weight + part, for_bias + part, to + at);
         if (dropped.zeros) drop_row<scalar_t>(to + at, nullptr, dropped, row, width, beside + at);
       }
     });
   });
-  const at::Tensor sums = parts.sum(1);
-  return {by_sum, by_states, sums[0], sums[1]};
+  at::Tensor by_weight = at::empty_like(weight), by_bias = at::empty_like(weight);
+  add_up(parts.data_ptr<float>(), groups, width, by_weight.data_ptr<float>());
+  add_up(parts.data_ptr<float>() + parts.stride(0), groups, width, by_bias.data_ptr<float>());
+  return {by_sum, by_states, by_weight, by_bias};
 }
 
 }  // namespace regard
