@@ -55,7 +55,8 @@ MATTERS = (
     *("machine", "processor", "torch", "regard"),
     *("threads", "ranks", "precision", "device", "native"),
 )
-"""Of the environment: where one differs, a resumed run may round otherwise."""
+"""Of the environment: where one differs, a resumed run may round otherwise, and with operators in
+C++ or without (``native``) dropout draws otherwise."""
 
 
 class Run:
@@ -253,8 +254,10 @@ class Run:
             facts: what was chosen: ``precision``, ``threads``, ``ranks``, ``device``, and whether
                 operators in C++ were there (``native``).
         """
-        now = {"format": FORMAT, **machine(), **facts}
+        older = {"native": False}  # runs of before there were operators of training
+        now = {"format": FORMAT, **machine(), **older, **facts}
         before = self.environment()
+        before = {**older, **before} if before else before
         if before == now:
             return []
         try:
@@ -262,7 +265,8 @@ class Run:
         except OSError as error:
             raise self._unwritable(error) from error
         return [
-            f"{key} was {before[key]} and is now {now.get(key)}: the last bits may differ"
+            f"{key} was {before[key]} and is now {now.get(key)}: "
+            + ("dropout draws otherwise" if key == "native" else "the last bits may differ")
             for key in MATTERS
             if before and before.get(key) is not None and before[key] != now.get(key)
         ]

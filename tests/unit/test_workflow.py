@@ -9,6 +9,7 @@ import torch
 from regard import registry, workflow
 from regard.errors import RecipeError, RunError
 from regard.load import load
+from regard.nn import native
 from regard.nn.positions.scheme import NoPositions
 from regard.recipe import Recipe
 from regard.training import Ranks, TrainingSettings
@@ -109,6 +110,7 @@ class TestWhatIsKept:
         kept = json.loads((folder / "run" / "environment.json").read_text())
         assert (kept["precision"], kept["threads"], kept["ranks"]) == ("float32", 1, 1)
         assert set(kept["data"]) == {"train", "valid"}
+        assert kept["native"] == native.loaded() == native.load()
 
     def test_without_validation_data(self, folder):
         (folder / "bare.toml").write_text(

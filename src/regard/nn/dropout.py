@@ -54,7 +54,7 @@ class Dropout(nn.Module):
             return residual + states
         if not _cheap(states) or residual.dtype != states.dtype:
             return residual + F.dropout(states, self.p)
-        function = _Seeded if operators.train(states, residual) else _Dropped
+        function = _Seeded if operators.serve_training(states, residual) else _Dropped
         return cast(Tensor, function.apply(states, residual, self.p))  # type: ignore[no-untyped-call]
 
     def extra_repr(self) -> str:
@@ -66,7 +66,7 @@ def drop(states: Tensor, p: float) -> Tensor:
     """Dropout of states of any shape, by the cheap masks where they serve."""
     if not _cheap(states):
         return F.dropout(states, p)
-    function = _Seeded if operators.train(states) else _Dropped
+    function = _Seeded if operators.serve_training(states) else _Dropped
     return cast(Tensor, function.apply(states, None, p))  # type: ignore[no-untyped-call]
 
 

@@ -1,4 +1,4 @@
-"""A model's modules, and evaluation mode for a while."""
+"""A model's modules, who watches them, and evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
     for module in found:
         found += [child for child in module._modules.values() if child is not None]
     return found
+
+
+def is_hooked(model: nn.Module) -> bool:
+    """Whether somebody wants to be called with the modules, or with their gradients."""
+    return any(
+        one._forward_hooks
+        or one._forward_pre_hooks
+        or one._backward_hooks
+        or one._backward_pre_hooks
+        for one in modules_of(model)
+    )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from regard import registry
 from regard.errors import RecipeError
 from regard.nn.dropout import Dropout, draw_seed
+from regard.nn.modes import is_hooked
 from regard.nn.native import operators
 from regard.spec import Known, Within
 
@@ -51,8 +52,6 @@ class LayerNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, T, d_model] → [B, T, d_model]."""
-        if torch.is_grad_enabled() and operators.train(states):
-            return _by_one_pass(self, states, None, 0.0)
         return F.layer_norm(states, self.weight.shape, self.weight, self.bias, self.eps)
 
 
@@ -74,8 +73,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[B, T, d_model] → [B, T, d_model]."""
-        if torch.is_grad_enabled() and operators.train(states):
-            return _by_one_pass(self, states, None, 0.0)
+        if torch.is_grad_enabled() and operators.serve_training(states, self.weight):
+            return _by_one_pass(self, None, states, 0.0)
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             return cast(Tensor, _Scaled.apply(states, self.weight, self.eps))  # type: ignore[no-untyped-call]
         return _scaled(states, self.weight, self.eps)[0]
@@ -113,16 +112,16 @@ class _Scaled(torch.autograd.Function):
 
 def norm_sum(norm: nn.Module, dropout: Dropout, residual: Tensor, states: Tensor) -> Tensor:
     """norm(residual + dropout(states)), in one pass where C++ is loaded; all [B, T, d_model]."""
-    ours = type(norm) in (LayerNorm, RMSNorm)
-    called = norm._forward_hooks or norm._forward_pre_hooks  # somebody wants to see what is normed
-    if ours and not called and torch.is_grad_enabled() and operators.train(states, residual):
-        return _by_one_pass(norm, states, residual, dropout.p if dropout.training else 0.0)
+    if type(norm) in (LayerNorm, RMSNorm) and torch.is_grad_enabled() and not is_hooked(norm):
+        parameters = norm.parameters()
+        if operators.serve_training(states, residual, *parameters):
+            return _by_one_pass(norm, residual, states, dropout.p if dropout.training else 0.0)
     return cast(Tensor, norm(dropout.add(residual, states)))
 
 
-def _by_one_pass(norm: nn.Module, states: Tensor, residual: Tensor | None, p: float) -> Tensor:
-    bias, centered = getattr(norm, "bias", None), type(norm) is LayerNorm
-    made = _Normed.apply(states, residual, norm.weight, bias, centered, norm.eps, p)  # type: ignore[no-untyped-call]
+def _by_one_pass(norm: nn.Module, residual: Tensor | None, states: Tensor, p: float) -> Tensor:
+    bias, centered = getattr(norm, "bias", None), isinstance(norm, LayerNorm)
+    made = _Normed.apply(residual, states, norm.weight, bias, centered, norm.eps, p)  # type: ignore[no-untyped-call]
     return cast(Tensor, made)
 
 
@@ -132,8 +131,8 @@ class _Normed(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        states: Tensor,
         residual: Tensor | None,
+        states: Tensor,
         weight: Tensor,
         bias: Tensor | None,
         centered: bool,
@@ -158,8 +157,8 @@ class _Normed(torch.autograd.Function):
             gradient.contiguous(), summed, statistics, weight.float(), **ctx.settings
         )
         return (
-            by_states,
             None if ctx.alone else by_residual,
+            by_states,
             by_weight.to(weight.dtype),
             None if ctx.bias is None else by_bias.to(ctx.bias),
             *(None, None, None),

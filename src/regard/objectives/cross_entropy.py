@@ -233,8 +233,8 @@ def _slopes(
         torch.mm(states, weight.t(), out=room)
     else:
         torch.addmm(bias, states, weight.t(), out=room)
-    if operators.train(room):
-        return room, *operators.slopes(room, labels, share)
+    if operators.serve_training(room):
+        return room, *operators.slopes(room, labels.contiguous(), share)
     wanted = labels[:, None]
     p, label_p, label_logits = _softmax(room, wanted)
     log_z = label_logits - label_p.log()

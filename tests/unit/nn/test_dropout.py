@@ -67,6 +67,7 @@ def test_the_gradient_takes_the_same_mask(dtype, size):
 
 
 def test_strided_and_empty_states():
+    assert Dropout(0.5)(torch.tensor(1.0)).item() in (0.0, 2.0)
     states = torch.ones(6, 8).t()
     assert Dropout(0.5)(states).shape == (8, 6)
     assert Dropout(0.5)(torch.ones(0, 4)).shape == (0, 4)
@@ -101,8 +102,9 @@ def test_added_to_a_residual(dtype):
     assert torch.equal(layer.eval().add(residual, states), residual + states)
 
 
-def test_the_exact_scale_of_the_rounded_probability(path):
-    kept = Dropout(1 - 1e-6)(torch.ones(1000, 1000, dtype=torch.float64))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_exact_scale_of_the_rounded_probability(path, dtype):
+    kept = Dropout(1 - 1e-6)(torch.ones(1000, 1000, dtype=dtype))
     assert kept.isfinite().all()
     if path != "plain":
         assert kept.max().item() in (0.0, 65536.0)

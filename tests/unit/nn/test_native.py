@@ -1,8 +1,11 @@
 """Operators in C++: the same numbers as torch's, and nothing lost where they cannot be."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from regard.nn import native
 from regard.nn.kernels.dense import dense
 from regard.nn.kernels.few import few
 from regard.nn.masks import MaskForm
+from regard.nn.processor import processor
 from regard.nn.quantized import QuantizedLinear, quantize_rows
 
 
@@ -25,6 +29,15 @@ def without_gradients():
 def there():
     if not native.load():
         pytest.skip("there is no compiler here")
+
+
+def test_they_are_built_where_they_can_be():
+    """Other tests skip without them, so that a fault in their sources would show nowhere else."""
+    able = set(processor().get("flags", "").split()) >= native._NEEDED
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    if not (able and shutil.which("c++", path=path) and shutil.which("ninja", path=path)):
+        pytest.skip("this machine cannot")
+    assert native.load()
 
 
 @pytest.mark.usefixtures("there")

@@ -60,7 +60,7 @@ LONGEST_PACKED = 512
 LONGEST_SHORT = 1024
 """Keys up to which C++ head by head is faster than either, in float32."""
 
-SHORT_TEXTS = 48
+LONGEST_SHORT_LOW = 48
 """The same in a lower precision whose products are faster than float32's."""
 
 FEW_QUERIES = 8
@@ -91,7 +91,7 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
         return "packed"
     if query.shape[2] <= FEW_QUERIES and not query.requires_grad:
         return "few"
-    if operators.train(query, key) and key.shape[2] <= longest_short(query.dtype):
+    if operators.serve_training(query, key) and key.shape[2] <= longest_short(query.dtype):
         return "short"
     return "fused" if key.shape[2] > LONGEST_PACKED else "packed"
 
@@ -99,7 +99,7 @@ def _rule(query: Tensor, key: Tensor, bias: Tensor | None) -> str:
 def longest_short(dtype: torch.dtype) -> int:
     """Keys up to which `short` is the fastest."""
     slow = dtype == torch.float32 or not backend.fast_bfloat16()
-    return LONGEST_SHORT if slow else SHORT_TEXTS
+    return LONGEST_SHORT if slow else LONGEST_SHORT_LOW
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def short(
     bias: Tensor | None = None,
 ) -> Tensor:
     """Scores, softmax and mix in one go; see `regard.nn.kernels.Kernel`."""
-    if bias is not None or not operators.train(query, key, value):
+    if bias is not None or not operators.serve_training(query, key, value):
         return packed(query, key, value, mask=mask, scale=scale, dropout=dropout, bias=bias)
     mixed = _Short.apply(query, key, value, mask.allowed, scale, dropout)  # type: ignore[no-untyped-call]
     return cast(Tensor, mixed)

@@ -19,25 +19,12 @@
 #include <immintrin.h>
 
 #include "maps.h"
+#include "numbers.h"
 
 namespace regard {
 
 using Places = std::vector<int64_t>;
 constexpr int64_t SMALL = 1 << 15;  // products of attention below which a second thread does not pay
-
-// e^x for x <= 0, to the last bit but one: 2^n · e^r with |r| <= ln 2 / 2 (Cephes' expf).
-inline __m512 exponential(__m512 x) {
-  x = _mm512_max_ps(_mm512_set1_ps(-104.0f), x);  // in this order NaN stays NaN
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
-  constexpr float TERMS[] = {1.9875691500e-4f, 1.3981999507e-3f, 8.3334519073e-3f,
-                             4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f};
-  __m512 sum = _mm512_set1_ps(TERMS[0]);
-  for (int i = 1; i < 6; ++i) sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(TERMS[i]));
-  sum = _mm512_add_ps(_mm512_fmadd_ps(sum, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
-  return _mm512_scalef_ps(sum, n);
-}
 
 // Scores become e^(score - top); gives their sum.
 inline float exponentials(float* scores, int64_t count, float top) {

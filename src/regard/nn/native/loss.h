@@ -5,19 +5,18 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 
 #include <cmath>
 #include <limits>
 #include <vector>
 
-#include "attend.h"
-#include "normed.h"
 #include "numbers.h"
 
 namespace regard {
 
-// A row of logits becomes softmax - share · one-hot(label); gives log Σ e^logit and the label's logit. `room` holds the
-// row's exponentials in float32.
+// A row of logits becomes softmax - share · one-hot(label); gives log Σ e^logit and the label's logit. `room` holds
+// the row's exponentials in float32.
 template <class T>
 std::pair<float, float> slope_row(T* logits, int64_t count, int64_t label, float share, float* room) {
   constexpr float INFINITE = std::numeric_limits<float>::infinity();
@@ -46,11 +45,13 @@ std::pair<float, float> slope_row(T* logits, int64_t count, int64_t label, float
 // Logits [n, V] and labels int64 [n]; float32 [n] each of `slope_row`'s two numbers.
 inline std::tuple<at::Tensor, at::Tensor> slopes(at::Tensor& logits, const at::Tensor& labels, double share) {
   TORCH_CHECK(logits.dim() == 2 && logits.is_contiguous() && logits.is_cpu() && labels.is_contiguous() &&
-                  labels.scalar_type() == at::kLong && labels.numel() == logits.size(0), "labels do not fit the logits");
+                  labels.scalar_type() == at::kLong && labels.numel() == logits.size(0),
+              "labels do not fit the logits");
   const int64_t rows = logits.size(0), width = logits.size(1);
   at::Tensor log_z = at::empty({rows}, logits.options().dtype(at::kFloat)), own = at::empty_like(log_z);
   const int64_t* label = labels.data_ptr<int64_t>();
-  for (int64_t row = 0; row < rows; ++row) TORCH_CHECK_INDEX(label[row] >= 0 && label[row] < width, "label ", label[row], " is out of range");
+  for (int64_t row = 0; row < rows; ++row)
+    TORCH_CHECK_INDEX(label[row] >= 0 && label[row] < width, "label ", label[row], " is out of range");
   FOR_TYPE(logits, [&] {
     scalar_t* first = logits.data_ptr<scalar_t>();
     at::parallel_for(0, rows, grain(width), [&](int64_t begin, int64_t end) {

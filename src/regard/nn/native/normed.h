@@ -5,7 +5,6 @@
 
 #pragma once
 
-#include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -20,10 +19,7 @@
 
 namespace regard {
 
-constexpr int64_t FEW_NUMBERS = 1 << 14;  // below which a second thread does not pay
 constexpr int64_t TOGETHER = 128;         // rows whose gradients by weights are one sum, whatever the threads
-
-inline int64_t grain(int64_t width) { return std::max<int64_t>(1, FEW_NUMBERS / std::max<int64_t>(1, width)); }
 
 // out = dropout(states), onto the residual where there is one. `states` and `out` may be one.
 template <class T>
@@ -33,38 +29,33 @@ void drop_row(const T* states, const T* residual, const Dropped& dropped, int64_
   for (int64_t i = 0, part = 0; i < width; ++part) {
     uint32_t kept = dropped.zeros ? dropped.kept(row, parts, part) : ~0u;
     for (int half = 0; half < 2 && i < width; ++half, i += LANES, kept >>= LANES) {
-      const __mmask16 some = lanes(width - i), staying = static_cast<__mmask16>(kept);
+      const __mmask16 some = lanes(width - i);
       const __m512 one = load(states + i, some);
-      const __m512 made = residual ? _mm512_mask3_fmadd_ps(one, scale, load(residual + i, some), staying)
-                                   : _mm512_maskz_mul_ps(staying, one, scale);
-      store(out + i, some, made);
+      const __m512 factor = _mm512_maskz_mov_ps(static_cast<__mmask16>(kept), scale);  // 0 · NaN stays NaN
+      store(out + i, some, residual ? _mm512_fmadd_ps(one, factor, load(residual + i, some)) : _mm512_mul_ps(one, factor));
     }
   }
 }
 
 inline void check_rows(const at::Tensor& one, const at::Tensor& states) {
   TORCH_CHECK(one.is_contiguous() && one.is_cpu() && one.scalar_type() == states.scalar_type() &&
-                  one.sizes() == states.sizes() && one.dim() > 0, "rows do not fit each other");
+                  one.sizes() == states.sizes(), "rows do not fit each other");
 }
 
 inline void check_width(const at::Tensor& one, int64_t width) {
-  TORCH_CHECK(one.is_contiguous() && one.scalar_type() == at::kFloat && one.dim() == 1 && one.size(0) == width,
+  TORCH_CHECK(one.is_contiguous() && one.is_cpu() && one.scalar_type() == at::kFloat && one.dim() == 1 && one.size(0) == width,
               "a weight does not fit the rows");
 }
 
 template <class T>
 T* maybe(const std::optional<at::Tensor>& one) { return one.has_value() ? one->data_ptr<T>() : nullptr; }
 
-#define FOR_TYPE(tensor, ...) \
-  AT_DISPATCH_SWITCH((tensor).scalar_type(), "regard", AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) \
-                                                       AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
-
 // dropout(states), onto the residual where there is one; its own backward pass, with the same seed.
 inline at::Tensor drop(const at::Tensor& states, const std::optional<at::Tensor>& residual, double p, int64_t seed) {
   check_rows(states, states);
   if (residual.has_value()) check_rows(*residual, states);
   const Dropped dropped(p, seed);
-  const int64_t width = states.size(-1), rows = width ? states.numel() / width : 0;
+  const int64_t width = states.dim() ? states.size(-1) : 1, rows = width ? states.numel() / width : 0;
   at::Tensor out = at::empty_like(states);
   FOR_TYPE(states, [&] {
     const scalar_t *from = states.data_ptr<scalar_t>(), *beside = maybe<scalar_t>(residual);
@@ -109,6 +100,7 @@ inline std::tuple<at::Tensor, at::Tensor, at::Tensor> norm(const at::Tensor& sta
                                                            const std::optional<at::Tensor>& residual,
                                                            const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                                            bool centered, double eps, double p, int64_t seed) {
+  TORCH_CHECK(states.dim() > 0 && (residual.has_value() || p == 0.0), "there is nothing to add dropped states to");
   const int64_t width = states.size(-1), rows = width ? states.numel() / width : 0;
   check_rows(states, states);
   check_width(weight, width);

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from regard.nn import native
 
 
-def train(*tensors: Tensor | None) -> bool:
-    """Whether the operators of training are there, and take these tensors."""
+def serve_training(*tensors: Tensor | None) -> bool:
+    """Whether the operators of training are there, and take these tensors, all of one kind."""
+    if torch.compiler.is_compiling() or not native.loaded():
+        return False
     given = [one for one in tensors if one is not None]
     return (
-        native.loaded()
-        and all(type(one) in (Tensor, nn.Parameter) for one in given)  # no shards
+        all(type(one) in (Tensor, nn.Parameter) for one in given)  # no shards
         and all(one.device.type == "cpu" and one.dtype == given[0].dtype for one in given)
         and given[0].dtype in (torch.float32, torch.bfloat16)
-        and not torch.compiler.is_compiling()
     )
 
 

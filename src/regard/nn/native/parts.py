@@ -30,11 +30,6 @@ ACTIVATIONS = {
 }
 
 
-def is_hooked(model: nn.Module) -> bool:
-    """Whether somebody wants to be called with the modules."""
-    return any(one._forward_hooks or one._forward_pre_hooks for one in modules_of(model))
-
-
 def state_of(model: nn.Module) -> list[Any]:
     """Another list whenever a module, a weight or a hook is another."""
     found: list[Any] = []

@@ -40,7 +40,7 @@ struct Short {
   }
 
   // Lists for each key which of 16 queries from `query` on may see it; gives how many keys some may reach.
-  int64_t list(int64_t b, int64_t query, __mmask16* seers) const {
+  int64_t list(int64_t b, int64_t query, __mmask16* visible_to) const {
     const __mmask16 there = lanes(queries - query);
     int64_t reach = 0;
     for (int64_t key = 0; key < keys; key += LANES) {
@@ -48,8 +48,8 @@ struct Short {
       for (int64_t i = 0; i < LANES && query + i < queries; ++i) rows[i] = visible(seen.table.of(b, 0, query + i), key);
       const __m512i all = _mm512_load_si512(rows);
       for (int64_t j = 0; j < LANES && key + j < keys; ++j) {
-        seers[key + j] = _mm512_mask_test_epi32_mask(there, all, _mm512_set1_epi32(1 << j));
-        if (seers[key + j]) reach = key + j + 1;
+        visible_to[key + j] = _mm512_mask_test_epi32_mask(there, all, _mm512_set1_epi32(1 << j));
+        if (visible_to[key + j]) reach = key + j + 1;
       }
     }
     return reach;
@@ -63,10 +63,10 @@ struct Short {
 
   // While some queries of a head are worked on, ask for the share of the next head that is to it as they are to all.
   template <int WRITTEN, class T>
-  void fetch(int64_t b, int64_t head, int64_t begin, int64_t count, std::initializer_list<const Spread<T>*> inputs) const {
+  void fetch(int64_t b, int64_t head, int64_t begin, int64_t count, std::initializer_list<const HeadRows<T>*> inputs) const {
     const int64_t next = head + 1 < heads ? head + 1 : 0, batch_of_it = b + (next == 0);
     if (batch_of_it == batch) return;
-    for (const Spread<T>* one : inputs) {
+    for (const HeadRows<T>* one : inputs) {
       const int64_t group = heads / one->heads;
       if (next % group == 0) one->template fetch<WRITTEN>(batch_of_it, next / group, begin, count, queries);
     }
@@ -86,19 +86,19 @@ struct Short {
 struct Block {
   const Short& all;
   int64_t b, head, begin, count, columns, reach;
-  __mmask16* seers;  // [columns / 16, keys], nothing where all is seen
+  __mmask16* visible_to;  // [columns / 16, keys], nothing where all is seen
 
   Block(const Short& all_, int64_t b_, int64_t head_, int64_t begin_, __mmask16* room)
       : all(all_), b(b_), head(head_), begin(begin_), count(std::min(BLOCK, all_.queries - begin_)),
-        columns(rounded(count, LANES)), reach(all_.keys), seers(all_.seen.table.first ? room : nullptr) {
-    if (!seers) return;
+        columns(rounded(count, LANES)), reach(all_.keys), visible_to(all_.seen.table.first ? room : nullptr) {
+    if (!visible_to) return;
     reach = 0;
     for (int64_t i = 0; i < count; i += LANES)
-      reach = std::max(reach, all.list(b, begin + i, seers + i / LANES * all.keys));
+      reach = std::max(reach, all.list(b, begin + i, visible_to + i / LANES * all.keys));
   }
 
   __mmask16 visible(int64_t i, int64_t key) const {
-    return seers ? seers[i / LANES * all.keys + key] : lanes(count - i);
+    return visible_to ? visible_to[i / LANES * all.keys + key] : lanes(count - i);
   }
 
   __mmask16 kept(int64_t i, int64_t key) const {
@@ -165,9 +165,9 @@ struct Block {
 };
 
 // Rooms one after another in a thread's own memory, each at the start of a line of the cache.
-class Desk {
+class Scratch {
  public:
-  explicit Desk(int64_t numbers) {
+  explicit Scratch(int64_t numbers) {
     thread_local std::vector<float> kept;
     if (static_cast<int64_t>(kept.size()) < numbers + LANES) kept.resize(numbers + LANES);
     next_ = kept.data() + (64 - reinterpret_cast<uintptr_t>(kept.data()) % 64) % 64 / sizeof(float);
@@ -184,20 +184,20 @@ class Desk {
 };
 
 template <class T>
-void attend_short(const Short& all, const Spread<T>& query, const Spread<T>& key, const Spread<T>& value,
-                  const Spread<T>& mixed, float* levels) {
+void attend_short(const Short& all, const HeadRows<T>& query, const HeadRows<T>& key, const HeadRows<T>& value,
+                  const HeadRows<T>& mixed, float* levels) {
   const int64_t group = all.heads / all.kv_heads, keys = all.keys;
   all.each(group * all.queries * keys * (key.width + value.width), [&](int64_t b, int64_t kv) {
-    Desk desk(keys * (key.padded + value.padded + 2 * BLOCK) + BLOCK * (query.padded + value.padded + 1));
-    float *k = desk.room(keys * key.padded), *v = desk.room(keys * value.padded);
-    float *turned = desk.room(query.padded * BLOCK), *scores = desk.room(keys * BLOCK);
-    float *out = desk.room(BLOCK * value.padded), *parts = desk.room(BLOCK);
-    auto seers = reinterpret_cast<__mmask16*>(desk.room(keys * BLOCK / LANES));
+    Scratch scratch(keys * (key.padded + value.padded + 2 * BLOCK) + BLOCK * (query.padded + value.padded + 1));
+    float *k = scratch.room(keys * key.padded), *v = scratch.room(keys * value.padded);
+    float *turned = scratch.room(query.padded * BLOCK), *scores = scratch.room(keys * BLOCK);
+    float *out = scratch.room(BLOCK * value.padded), *parts = scratch.room(BLOCK);
+    auto visible_to = reinterpret_cast<__mmask16*>(scratch.room(keys * BLOCK / LANES));
     key.take(b, kv, 0, keys, all.scale, k);
     value.take(b, kv, 0, keys, 1.0f, v);
     for (int64_t head = kv * group; head < (kv + 1) * group; ++head)
       for (int64_t begin = 0; begin < all.queries; begin += BLOCK) {
-        const Block block(all, b, head, begin, seers);
+        const Block block(all, b, head, begin, visible_to);
         const int64_t count = block.count, columns = block.columns, reach = block.reach;
         all.template fetch<0, T>(b, head, begin, count, {&query, &key, &value});
         all.template fetch<1, T>(b, head, begin, count, {&mixed});
@@ -211,26 +211,26 @@ void attend_short(const Short& all, const Spread<T>& query, const Spread<T>& key
 }
 
 template <class T>
-void attend_short_backward(const Short& all, const Spread<T>& gradient, const Spread<T>& query, const Spread<T>& key,
-                           const Spread<T>& value, float* levels, const Spread<T>& by_query, const Spread<T>& by_key,
-                           const Spread<T>& by_value) {
+void attend_short_backward(const Short& all, const HeadRows<T>& gradient, const HeadRows<T>& query, const HeadRows<T>& key,
+                           const HeadRows<T>& value, float* levels, const HeadRows<T>& by_query, const HeadRows<T>& by_key,
+                           const HeadRows<T>& by_value) {
   const int64_t group = all.heads / all.kv_heads, keys = all.keys;
   const std::vector<float> scales(keys, all.scale), ones(std::max(keys, BLOCK), 1.0f);
   all.each(group * all.queries * keys * (3 * key.width + 2 * value.width), [&](int64_t b, int64_t kv) {
-    Desk desk(2 * keys * (key.padded + value.padded) + 3 * keys * BLOCK + BLOCK * (3 * query.padded + 2 * value.padded));
-    float *k = desk.room(keys * key.padded), *v = desk.room(keys * value.padded);
-    float *by_k = desk.room(keys * key.padded), *by_v = desk.room(keys * value.padded);
-    float *q = desk.room(BLOCK * query.padded), *q_turned = desk.room(query.padded * BLOCK);
-    float *up = desk.room(BLOCK * value.padded), *up_turned = desk.room(value.padded * BLOCK);
-    float *scores = desk.room(keys * BLOCK), *slopes = desk.room(keys * BLOCK), *by_q = desk.room(BLOCK * query.padded);
-    auto seers = reinterpret_cast<__mmask16*>(desk.room(keys * BLOCK / LANES));
+    Scratch scratch(2 * keys * (key.padded + value.padded) + 3 * keys * BLOCK + BLOCK * (3 * query.padded + 2 * value.padded));
+    float *k = scratch.room(keys * key.padded), *v = scratch.room(keys * value.padded);
+    float *by_k = scratch.room(keys * key.padded), *by_v = scratch.room(keys * value.padded);
+    float *q = scratch.room(BLOCK * query.padded), *q_turned = scratch.room(query.padded * BLOCK);
+    float *up = scratch.room(BLOCK * value.padded), *up_turned = scratch.room(value.padded * BLOCK);
+    float *scores = scratch.room(keys * BLOCK), *slopes = scratch.room(keys * BLOCK), *by_q = scratch.room(BLOCK * query.padded);
+    auto visible_to = reinterpret_cast<__mmask16*>(scratch.room(keys * BLOCK / LANES));
     key.take(b, kv, 0, keys, all.scale, k);
     value.take(b, kv, 0, keys, 1.0f, v);
     std::fill(by_k, by_k + keys * key.padded, 0.0f);
     std::fill(by_v, by_v + keys * value.padded, 0.0f);
     for (int64_t head = kv * group; head < (kv + 1) * group; ++head)
       for (int64_t begin = 0; begin < all.queries; begin += BLOCK) {
-        const Block block(all, b, head, begin, seers);
+        const Block block(all, b, head, begin, visible_to);
         const int64_t count = block.count, columns = block.columns, reach = block.reach;
         all.template fetch<0, T>(b, head, begin, count, {&query, &key, &value, &gradient});
         all.template fetch<1, T>(b, head, begin, count, {&by_query, &by_key, &by_value});
@@ -251,10 +251,13 @@ void attend_short_backward(const Short& all, const Spread<T>& gradient, const Sp
   });
 }
 
+// Whether each row of [B, heads, T, d] is in one piece.
+inline bool rows_in_one_piece(const at::Tensor& one) { return one.stride(3) == 1 || one.size(3) == 1 || one.numel() == 0; }
+
 inline Short prepared(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                       const std::optional<at::Tensor>& allowed, double scale, double p, int64_t seed) {
   for (const at::Tensor& one : {query, key, value})
-    TORCH_CHECK(one.dim() == 4 && one.is_cpu() && one.scalar_type() == query.scalar_type() && one.stride(3) == 1 &&
+    TORCH_CHECK(one.dim() == 4 && one.is_cpu() && one.scalar_type() == query.scalar_type() && rows_in_one_piece(one) &&
                     one.size(0) == query.size(0), "queries, keys and values do not fit each other");
   TORCH_CHECK(key.size(1) > 0 && query.size(1) % key.size(1) == 0 && value.size(1) == key.size(1) &&
                   value.size(2) == key.size(2) && query.size(3) == key.size(3),
@@ -272,7 +275,7 @@ inline std::tuple<at::Tensor, at::Tensor> short_attention(const at::Tensor& quer
   const at::Tensor mixed = at::empty({all.batch, all.queries, all.heads, value.size(3)}, query.options()).transpose(1, 2);
   at::Tensor levels = at::empty({all.batch, all.heads, 2, all.queries}, query.options().dtype(at::kFloat));
   FOR_TYPE(query, [&] {
-    using In = Spread<scalar_t>;
+    using In = HeadRows<scalar_t>;
     attend_short(all, In(query), In(key), In(value), In(mixed), levels.data_ptr<float>());
   });
   return {mixed, levels};
@@ -284,14 +287,14 @@ inline void short_attention_backward(const at::Tensor& gradient, const at::Tenso
                                      const at::Tensor& levels, double scale, double p, int64_t seed, at::Tensor& by_query,
                                      at::Tensor& by_key, at::Tensor& by_value) {
   const Short all = prepared(query, key, value, allowed, scale, p, seed);
-  TORCH_CHECK(gradient.size(2) == all.queries && gradient.size(3) == value.size(3) && gradient.stride(3) == 1 &&
+  TORCH_CHECK(gradient.size(2) == all.queries && gradient.size(3) == value.size(3) && rows_in_one_piece(gradient) &&
                   gradient.scalar_type() == query.scalar_type() && levels.is_contiguous() &&
                   levels.numel() == 2 * all.batch * all.heads * all.queries, "the gradient does not fit");
   for (const auto& [room, one] : {std::pair(by_query, query), std::pair(by_key, key), std::pair(by_value, value)})
-    TORCH_CHECK(room.sizes() == one.sizes() && room.stride(3) == 1 && room.scalar_type() == one.scalar_type(),
+    TORCH_CHECK(room.sizes() == one.sizes() && rows_in_one_piece(room) && room.scalar_type() == one.scalar_type(),
                 "a gradient's room does not fit");
   FOR_TYPE(query, [&] {
-    using In = Spread<scalar_t>;
+    using In = HeadRows<scalar_t>;
     attend_short_backward(all, In(gradient), In(query), In(key), In(value), levels.data_ptr<float>(), In(by_query),
                           In(by_key), In(by_value));
   });

@@ -15,12 +15,11 @@ from regard.nn.attention import AttentionContext
 from regard.nn.cache import Cache, DecodingState
 from regard.nn.embeddings import TokenEmbedding
 from regard.nn.masks import Explicit, Full, Padding
-from regard.nn.modes import modules_of
+from regard.nn.modes import is_hooked, modules_of
 from regard.nn.native.parts import (
     ACTIVATIONS,
     Form,
     form_of,
-    is_hooked,
     map_of,
     maps_of,
     norm_of,

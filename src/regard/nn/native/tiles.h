@@ -91,11 +91,11 @@ void turn_block(const T* from, int64_t by_row, int64_t rows, __mmask16 some, flo
 
 // [B, heads, T, d], wherever its rows stand.
 template <class T>
-struct Spread {
+struct HeadRows {
   T* first;
   int64_t by_batch, by_head, by_row, heads, rows, width, padded;
 
-  explicit Spread(const at::Tensor& all)
+  explicit HeadRows(const at::Tensor& all)
       : first(all.data_ptr<T>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
         heads(all.size(1)), rows(all.size(2)), width(all.size(3)), padded(rounded(width, LANES)) {}
 
