@@ -222,12 +222,17 @@ class TestWithout:
     def test_nothing_of_the_working_directory_runs(self, tmp_path, monkeypatch):
         (tmp_path / "hashlib.py").write_text("open('ran', 'w')")
         (tmp_path / "torch.py").write_text("open('ran', 'w')")
+        compiler = tmp_path / "compiler"  # what builds has imported all when it is asked
+        compiler.write_text(f"#!/bin/sh\necho >>{tmp_path / 'asked'}\nexit 1\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.chdir(tmp_path)
         code = "import sys; sys.path.remove(''); from regard.nn import native; print(native.load())"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert done.stdout in ("True\n", "False\n"), done.stderr
-        assert not (tmp_path / "ran").exists()
+        assert done.stdout == "False\n", done.stderr
+        assert (tmp_path / "asked").exists()
+        assert not [*tmp_path.rglob("ran")]
 
     def test_without_a_home_nothing_is_lost(self, tmp_path, monkeypatch):
         code = (
