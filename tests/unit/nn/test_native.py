@@ -31,12 +31,18 @@ def there():
         pytest.skip("there is no compiler here")
 
 
-def test_they_are_built_where_they_can_be():
-    """Other tests skip without them, so that a fault in their sources would show nowhere else."""
+def can_build():
     able = set(processor().get("flags", "").split()) >= native._NEEDED
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    if not (able and shutil.which("c++", path=path) and shutil.which("ninja", path=path)):
-        pytest.skip("this machine cannot")
+    return bool(able and shutil.which("c++", path=path) and shutil.which("ninja", path=path))
+
+
+builds = pytest.mark.skipif(not can_build(), reason="this machine cannot build them")
+
+
+@builds
+def test_they_are_built_where_they_can_be():
+    """Other tests skip without them, so that a fault in their sources would show nowhere else."""
     assert native.load()
 
 
@@ -219,6 +225,7 @@ class TestWithout:
             [pytest.approx(row) for row in json.loads(off[1])]
         )
 
+    @builds
     def test_nothing_of_the_working_directory_runs(self, tmp_path, monkeypatch):
         (tmp_path / "hashlib.py").write_text("open('ran', 'w')")
         (tmp_path / "torch.py").write_text("open('ran', 'w')")
@@ -258,6 +265,7 @@ class TestWithout:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout == "1\n", done.stderr
 
+    @builds
     def test_a_compiler_that_fails_is_asked_once(self, tmp_path, monkeypatch):
         asked, compiler = tmp_path / "asked", tmp_path / "compiler"
         compiler.write_text(f"#!/bin/sh\necho >>{asked}\nexit 1\n")
@@ -270,6 +278,7 @@ class TestWithout:
         assert self.said(tmp_path, monkeypatch, CXX=str(compiler)) == said
         assert asked.read_text() == once
 
+    @builds
     def test_of_processes_that_wait_one_builds(self, tmp_path, monkeypatch):
         asked, compiler = tmp_path / "asked", tmp_path / "compiler"
         compiler.write_text(f"#!/bin/sh\necho >>{asked}\nsleep 1\nexit 1\n")
