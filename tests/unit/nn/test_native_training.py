@@ -271,6 +271,16 @@ def test_the_backward_pass_drops_what_the_forward_pass_dropped(queries, keys, ma
         close(ours, theirs, torch.float32)
 
 
+def test_no_two_queries_lose_the_same():
+    """Of one head or sentence or of two; nor do two keys, nor two rows of states."""
+    query, key = torch.randn(3, 4, 70, 8), torch.randn(3, 4, 64, 8)
+    eye = torch.eye(64).expand(3, 4, 64, 64)
+    mask = prepare(Full(), 70, 64, device=CPU)
+    kept = short(query, key, eye.contiguous(), mask=mask, scale=0.3, dropout=0.5) != 0
+    for rows in (kept.flatten(0, 2), kept.mT.flatten(0, 2), Dropout(0.5)(torch.ones(500, 70)) != 0):
+        assert len(rows.unique(dim=0)) == len(rows)
+
+
 def test_of_dropout_a_seed_is_kept():
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda x: (kept.append(x), x)[1], lambda x: x):
