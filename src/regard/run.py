@@ -59,6 +59,14 @@ MATTERS = (
 C++ or without (``native``) dropout draws otherwise."""
 
 
+def _changed(key: str, before: Any, now: Any) -> str:
+    """What a resumed run is told of a difference."""
+    if key == "native":
+        used = "are used now" if now else "are used no longer"
+        return f"operators in C++ {used}: dropout draws otherwise"
+    return f"{key} was {before} and is now {now}: the last bits may differ"
+
+
 class Run:
     """A run directory.
 
@@ -265,8 +273,7 @@ class Run:
         except OSError as error:
             raise self._unwritable(error) from error
         return [
-            f"{key} was {before[key]} and is now {now.get(key)}: "
-            + ("dropout draws otherwise" if key == "native" else "the last bits may differ")
+            _changed(key, before[key], now.get(key))
             for key in MATTERS
             if before and before.get(key) is not None and before[key] != now.get(key)
         ]

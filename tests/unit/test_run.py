@@ -171,7 +171,7 @@ def test_a_changed_environment_is_said(tmp_path: Path) -> None:
     warnings = run.record_environment({**facts, "threads": 4})
     assert warnings == ["threads was 2 and is now 4: the last bits may differ"]
     (warning,) = run.record_environment({**facts, "threads": 4, "native": True})
-    assert warning == "native was False and is now True: dropout draws otherwise"
+    assert warning == "operators in C++ are used now: dropout draws otherwise"
 
 
 def test_metrics_leave_out_a_half_written_line(tmp_path: Path) -> None:

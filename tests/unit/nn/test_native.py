@@ -239,6 +239,8 @@ class TestWithout:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout == "False\n", done.stderr
         assert (tmp_path / "asked").exists()
+        assert "could not be built" in done.stderr
+        assert ".failed.txt" in done.stderr
         assert not [*tmp_path.rglob("ran")]
 
     def test_without_a_home_nothing_is_lost(self, tmp_path, monkeypatch):
@@ -274,6 +276,7 @@ class TestWithout:
         assert said[0] == "False False True"
         (why,) = (tmp_path / "cache" / "regard" / "native").glob("*.failed.txt")
         assert "compiler" in why.read_text()
+        assert not [*why.parent.glob("*/")]  # nothing half built
         once = asked.read_text()
         assert self.said(tmp_path, monkeypatch, CXX=str(compiler)) == said
         assert asked.read_text() == once

@@ -42,8 +42,8 @@ def load(*, wait: bool = True) -> bool:
     """Load the operators as ``torch.ops.regard``.
 
     Args:
-        wait: build them first, where they are not yet, which takes some ten seconds; else another
-            process builds them meanwhile, for the next time.
+        wait: build them first, where they are not yet, which takes about half a minute; else
+            another process builds them meanwhile, for the next time.
 
     Returns:
         Whether they are there.
@@ -97,7 +97,8 @@ def _build(place: Path, environment: dict[str, str], *, wait: bool) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    log.log(logging.WARNING if wait else logging.INFO, "building operators in C++, once: %s", place)
+    said = "building operators in C++, once, which takes about half a minute: %s"
+    log.log(logging.WARNING if wait else logging.INFO, said, place)
     # -P: nothing of the working directory is imported
     command = [sys.executable, "-P", str(_HERE / "build.py"), str(place)]
     builder = subprocess.Popen(
@@ -111,6 +112,8 @@ def _build(place: Path, environment: dict[str, str], *, wait: bool) -> None:
     )
     if wait:
         builder.wait()
+        if failure.exists() and not place.exists():
+            log.warning("they could not be built, and it goes on without, more slowly: %s", failure)
     else:
         builder.returncode = 0  # it outlives this process, which never asks what became of it
 

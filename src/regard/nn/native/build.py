@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import io
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ def _build(place: Path, failure: Path) -> None:
     """Build beside the place first, so that it is there whole or not at all."""
     said = io.StringIO()
     try:
-        with tempfile.TemporaryDirectory(dir=place.parent) as directory:
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix="regard-") as directory:
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 from torch.utils import cpp_extension
 
@@ -66,7 +67,7 @@ def _sweep(directory: Path) -> None:
     for one in directory.glob("regard-*"):
         with contextlib.suppress(OSError):
             if time.time() - one.stat().st_mtime > UNUSED:
-                one.unlink()
+                shutil.rmtree(one) if one.is_dir() else one.unlink()
 
 
 if __name__ == "__main__":
