@@ -33,6 +33,7 @@ from regard.training import (
     Result,
     TensorBoardWriter,
     TextWriter,
+    changes,
     kept_mean,
     load_weights,
     machine,
@@ -51,20 +52,6 @@ RECIPE, METRICS, TOKENIZER, ENVIRONMENT, CARD = (
     "environment.json",
     "README.md",
 )
-MATTERS = (
-    *("machine", "processor", "torch", "regard"),
-    *("threads", "ranks", "precision", "device", "native"),
-)
-"""Of the environment: where one differs, a resumed run may round otherwise, and with operators in
-C++ or without (``native``) dropout draws otherwise."""
-
-
-def _changed(key: str, before: Any, now: Any) -> str:
-    """What a resumed run is told of a difference."""
-    if key == "native":
-        used = "are used now" if now else "are used no longer"
-        return f"operators in C++ {used}: dropout draws otherwise"
-    return f"{key} was {before} and is now {now}: the last bits may differ"
 
 
 class Run:
@@ -262,21 +249,15 @@ class Run:
             facts: what was chosen: ``precision``, ``threads``, ``ranks``, ``device``, and whether
                 operators in C++ were there (``native``).
         """
-        older = {"native": False}  # runs of before there were operators of training
-        now = {"format": FORMAT, **machine(), **older, **facts}
+        now = {"format": FORMAT, **machine(), **facts}
         before = self.environment()
-        before = {**older, **before} if before else before
         if before == now:
             return []
         try:
             write_json(self.path / ENVIRONMENT, now)
         except OSError as error:
             raise self._unwritable(error) from error
-        return [
-            _changed(key, before[key], now.get(key))
-            for key in MATTERS
-            if before and before.get(key) is not None and before[key] != now.get(key)
-        ]
+        return changes(before, now)
 
     def writers(self, *, tensorboard: bool = True) -> list[Listener]:
         """Listeners that write the run's files; TensorBoard's where its package is installed."""

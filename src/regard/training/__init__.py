@@ -2,7 +2,7 @@
 
 from regard.training.averaging import MovingAverage, keep_mean, kept_mean, mean_for_use
 from regard.training.checkpoints import Checkpoint, CheckpointStore
-from regard.training.device import choose_device, machine, settle
+from regard.training.device import changes, choose_device, machine, settle
 from regard.training.distributed import Ranks, join
 from regard.training.evaluation import Report, validation_loss
 from regard.training.events import (
@@ -56,6 +56,7 @@ __all__ = [
     "TrainingSettings",
     "Warned",
     "as_line",
+    "changes",
     "choose_device",
     "counted",
     "higher_is_better",

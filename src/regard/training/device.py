@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,3 +82,22 @@ def machine() -> dict[str, Any]:
         "torch": str(torch.__version__),
         "regard": importlib.metadata.version("regard"),
     }
+
+
+MATTERS = ("machine", "processor", "torch", "regard", "threads", "ranks", "precision", "device")
+"""Of a run's environment: where one differs, a resumed run may round otherwise."""
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """A sentence for each thing that matters and was otherwise before, if anything was kept."""
+    if not before:
+        return []
+    found = []
+    if before.get("native", False) != now.get("native", False):  # older runs kept nothing of it
+        used = "are used now" if now.get("native") else "are used no longer"
+        found.append(f"operators in C++ {used}: dropout draws otherwise")
+    for key in MATTERS:
+        if before.get(key) is not None and before[key] != now.get(key):
+            said = f"{key} was {before[key]} and is now {now.get(key)}"
+            found.append(f"{said}: the last bits may differ")
+    return found
