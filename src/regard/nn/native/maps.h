@@ -75,18 +75,20 @@ inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* ou
   return odd ? std::numeric_limits<float>::quiet_NaN() : scale;
 }
 
-// The sums of R rows with 64 outputs' codes, int32 [R, 64].
-template <int R>
-void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums) {
+// The sums of R rows with 64 outputs' codes, int32 [R, 64]. Meanwhile L lines from `ahead` on are asked for, whenever
+// so many more of the codes have been read, a power of two.
+template <int L, int R>
+void multiply(const uint8_t* states, int64_t stride, const int8_t* codes, int64_t depth, int32_t* sums,
+              const int8_t* ahead, int64_t every) {
   __m512i total[R][BLOCKS];
   UNROLLED for (int r = 0; r < R; ++r)
     UNROLLED for (int b = 0; b < BLOCKS; ++b) total[r][b] = _mm512_setzero_si512();
   for (int64_t k = 0; k < depth; ++k, codes += GROUP * DEPTH) {
+    if (L > 1 || (k & (every - 1)) == 0)
+      UNROLLED for (int line = 0; line < L; ++line, ahead += 64)
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), L == BLOCKS ? _MM_HINT_T0 : _MM_HINT_T1);
     __m512i part[BLOCKS];
-    UNROLLED for (int b = 0; b < BLOCKS; ++b) {
-      _mm_prefetch(reinterpret_cast<const char*>(codes) + AHEAD + b * LANES * DEPTH, _MM_HINT_T0);
-      part[b] = _mm512_loadu_si512(codes + b * LANES * DEPTH);
-    }
+    UNROLLED for (int b = 0; b < BLOCKS; ++b) part[b] = _mm512_loadu_si512(codes + b * LANES * DEPTH);
     UNROLLED for (int r = 0; r < R; ++r) {
       int32_t four;
       std::memcpy(&four, states + r * stride + k * DEPTH, sizeof four);
@@ -166,8 +168,32 @@ inline void multiply_tiles(const uint8_t* states, int64_t stride, const int8_t* 
 }
 #endif
 
-using Multiply = void (*)(const uint8_t*, int64_t, const int8_t*, int64_t, int32_t*);
-constexpr Multiply MULTIPLY[ROWS] = {multiply<1>, multiply<2>, multiply<3>, multiply<4>};
+using Multiply = void (*)(const uint8_t*, int64_t, const int8_t*, int64_t, int32_t*, const int8_t*, int64_t);
+template <int L>
+constexpr Multiply MULTIPLY[ROWS] = {multiply<L, 1>, multiply<L, 2>, multiply<L, 3>, multiply<L, 4>};
+
+// The next group's codes come from memory while all passes over this one's are made, evenly; where there is one pass,
+// there is no time for that.
+struct Ahead {
+  const int8_t* first;
+  int64_t lines = BLOCKS, every = 1;
+  const Multiply* multiply = MULTIPLY<BLOCKS>;
+
+  Ahead(const int8_t* codes, int64_t bytes, int64_t passes) : first(codes + AHEAD) {
+    if (passes == 1) return;
+    first = codes + bytes;
+    lines = passes < BLOCKS ? 2 : 1;
+    multiply = passes < BLOCKS ? MULTIPLY<2> : MULTIPLY<1>;
+    while (every * 2 * BLOCKS <= passes) every *= 2;
+  }
+
+  // What the next pass shall ask for.
+  const int8_t* next(int64_t depth) {
+    const int8_t* found = first;
+    first += depth / every * lines * 64;
+    return found;
+  }
+};
 
 inline bool by_tiles(int64_t rows) {
 #ifdef __AMX_INT8__
@@ -225,6 +251,7 @@ void multiply_plain(const float* states, int64_t stride, const float* weight, in
 
 using MultiplyPlain = void (*)(const float*, int64_t, const float*, int64_t, float*, const float*, int64_t);
 constexpr int64_t PLAIN_ROWS = 6;  // 24 sums in registers
+constexpr int64_t FEW_ROWS = 128;   // rows up to which MKL is no faster (`regard.nn.backend.FEW_ROWS`)
 constexpr int64_t NEAR = 128;       // rows of 64 weights, 32 KiB: taken by all rows while they are in the nearest cache
 constexpr MultiplyPlain MULTIPLY_PLAIN[PLAIN_ROWS] = {multiply_plain<1>, multiply_plain<2>, multiply_plain<3>,
                                                       multiply_plain<4>, multiply_plain<5>, multiply_plain<6>};
@@ -257,7 +284,7 @@ struct Map {
   // states [R, K] · weightᵀ + bias → made [R, N]
   void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
     if (rows == 0) return;
-    if (!quantized()) return second.has_value() ? packed(x, rows, width, made) : plain(x, rows, width, made);
+    if (!quantized()) return second.has_value() && rows <= FEW_ROWS ? packed(x, rows, width, made) : plain(x, rows, width, made);
     const int64_t depth = first.size(1), stride = depth * DEPTH;
     const bool tiles = by_tiles(rows);
     const std::unique_ptr<uint8_t[]> bytes(new uint8_t[rounded(rows, tiles ? 2 * TILE : ROWS) * stride]);
@@ -323,12 +350,13 @@ struct Map {
     for (int64_t at = 0; at < rows; at += block)  // of the states, as many as a cache holds while all codes pass
       for (int64_t g = begin; g < end; ++g) {
         const int8_t* mine = codes + g * stride * GROUP;
+        Ahead ahead(mine, stride * GROUP, (std::min(rows - at, block) + most - 1) / most);
         for (int64_t r = at; r < std::min(rows, at + block); r += most) {
           const int64_t taken = std::min(most, rows - r);
 #ifdef __AMX_INT8__
           if (tiles) (taken > TILE ? multiply_tiles : multiply_tile)(bytes + r * stride, stride, mine, depth, total);
 #endif
-          if (!tiles) MULTIPLY[taken - 1](bytes + r * stride, stride, mine, depth, total);
+          if (!tiles) ahead.multiply[taken - 1](bytes + r * stride, stride, mine, depth, total, ahead.next(depth), ahead.every);
           for (int64_t i = 0; i < taken; ++i)
             ending(total + i * GROUP, steps[r + i], g * GROUP, std::min(GROUP, all - g * GROUP), made + (r + i) * all);
         }
