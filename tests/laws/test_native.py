@@ -13,7 +13,7 @@ from regard.nn.packing import pack
 from regard.nn.quantized import QuantizedLinear, quantize
 from regard.nn.stack import Stack
 
-from ._cases import law, make_case
+from ._cases import law, make_case, real_part
 
 NEAR = 0.1
 """The largest part of an answer that may be wrong: widths of 16 round coarsely."""
@@ -44,15 +44,12 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
     how(model)
     stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
     known = type(stack.positions) in native_stack.POSITIONS and "interleaved" not in repr(case)
-    assert (stack.fused_step is not None) == known
+    assert (stack.fused is not None) == known
     made, by_one = zip(*steps(case, model, width, cache), strict=True)
     assert by_one == ((None, *[True] * 5) if known else (None,) * 6)  # the first is a prefix
-    stack.fused_step = None
+    stack.fused = None
     for one, (other, _) in zip(made, steps(case, model, width, cache), strict=True):
-        error = (one - other).abs() / other.std()
-        assert float(error.median()) < 1e-4
-        # in int8 a number may fall to the other side of a half
-        assert float(error.max()) < (NEAR if how is quantize else 1e-4)
+        same(one, other, how)
 
 
 @pytest.mark.parametrize("how", [quantize, pack])
@@ -94,6 +91,61 @@ def test_threads_and_large_weights(how, sentences):
     torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("how", [quantize, native_stack.attach])
+@law(pairs=False)
+@torch.no_grad()
+def test_whole_texts_by_one_call_are_those_by_parts(case, how, served):
+    if not native.loaded():
+        pytest.skip("there are no operators in C++ here")
+    model = case.model(torch.float32)
+    how(model)
+    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    made, example = [], case.example()
+    for inputs in (example, case.padded(example, 3)):
+        del served[:]
+        made.append(real(model(**inputs)))
+        assert {id(one) for one in served} == {id(one) for one in stacks if reads(one)}
+    for stack in stacks:
+        stack.fused = None
+    for one in made:
+        same(one, real(model(**example)), how)
+
+
+def real(made):
+    """The first output of several, without padding."""
+    first = made if isinstance(made, torch.Tensor) else made[0]
+    return torch.stack(real_part(first, [7] * 3))
+
+
+def same(one, other, how):
+    """Nearly the same numbers."""
+    error = (one - other).abs() / other.std()
+    assert float(error.median()) < 1e-4
+    # in int8 a number may fall to the other side of a half
+    assert float(error.max()) < (NEAR if how is quantize else 1e-4)
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """A list of the stacks that one call reads from now on."""
+    found, read = [], native_stack.FusedStack._read
+
+    def noted(self, *arguments):
+        made = read(self, *arguments)
+        if made is not None:
+            found.append(self._stack)
+        return made
+
+    monkeypatch.setattr(native_stack.FusedStack, "_read", noted)
+    return found
+
+
+def reads(stack):
+    """Whether one call should: it knows the parts, nothing is added to scores, no memory."""
+    crosses = stack.layers[0].cross_attention is not None
+    return stack.fused is not None and stack.fused._bias is None and not crosses
 
 
 def steps(case, model, width, cache, sentences=5):

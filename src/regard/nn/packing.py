@@ -40,12 +40,12 @@ def pack(model: nn.Module) -> list[Tensor]:
 def packed(model: nn.Module) -> Iterator[None]:
     """Pack the weights for a while; those packed already stay so."""
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
-    before = [stack.fused_step for stack in stacks]
+    before = [stack.fused for stack in stacks]
     weights = pack(model)
     try:
         yield
     finally:
         for weight in weights:
             backend.unpack(weight)
-        for stack, fused_step in zip(stacks, before, strict=True):
-            stack.fused_step = fused_step
+        for stack, fused in zip(stacks, before, strict=True):
+            stack.fused = fused

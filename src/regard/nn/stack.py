@@ -75,22 +75,20 @@ class Memory:
     positions: Tensor | None = None
 
 
-class FusedStep(Protocol):
+class Fused(Protocol):
     """The layers of a stack, and its last norm, as one; with embedding and head, where it knows
     them."""
-
-    def serves(self, states: Tensor, cache: Cache) -> bool:
-        """Whether it can make a step of these states [B, T, d_model]."""
-        ...
 
     def __call__(
         self,
         states: Tensor,
+        mask: Rule,
         context: AttentionContext,
         over: AttentionContext | None,
-        cache: Cache,
-    ) -> Tensor:
-        """Their states at the end; the cache is extended."""
+        cache: Cache | None,
+    ) -> Tensor | None:
+        """States [B, T, d_model] at the end, the cache extended; None, and nothing done, where it
+        cannot. Without a cache, padding holds zeros."""
         ...
 
     def logits(
@@ -151,8 +149,8 @@ class Stack(nn.Module):
     Attributes:
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping its
             inner states.
-        fused_step: does all layers of a step of decoding at once, where it serves; a copy of the
-            stack has none.
+        fused: does all layers at once, of whole texts or of a step of decoding, where it serves; a
+            copy of the stack has none.
     """
 
     def __init__(
@@ -186,7 +184,7 @@ class Stack(nn.Module):
         self.rule = Full() if mask is None else mask
         self.max_positions = max_positions
         self.gradient_checkpointing = False
-        self.fused_step: FusedStep | None = None
+        self.fused: Fused | None = None
 
     def forward(
         self,
@@ -225,13 +223,14 @@ class Stack(nn.Module):
         states = self.positions.add(states, positions, 0)
         if self.input_norm is not None:
             states = cast(Tensor, self.input_norm(states))
+        if self.fused is not None:
+            made = self.fused(states, mask, context, over, cache)
+            if made is not None:
+                return made
         if context.rows is not None:
             states = context.rows.pack(states)  # [1, N, d_model]
             positions = context.rows.pack_positions(positions)
         states = self.dropout(states)
-        fused_step = None if cache is None else self.fused_step
-        if cache is not None and fused_step is not None and fused_step.serves(states, cache):
-            return fused_step(states, context, over, cache)
         remembered = self._remembered(memory, over)
         for index, layer in enumerate(self.layers):
             if index > 0:
@@ -246,7 +245,7 @@ class Stack(nn.Module):
         return states if context.rows is None else context.rows.restore(states)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "fused_step": None}
+        return {**self.__dict__, "fused": None}
 
     def _context(
         self, states: Tensor, mask: Rule, positions: Tensor, cache: Cache | None

@@ -52,8 +52,8 @@ def step(
 
     The head reads the decoder's states times ``factor``.
     """
-    if decoder.fused_step is not None:
-        logits = decoder.fused_step.logits(embedding, head, tokens, state, factor)
+    if decoder.fused is not None:
+        logits = decoder.fused.logits(embedding, head, tokens, state, factor)
         if logits is not None:
             return logits
     ids, positions, seen = state.cache.open(tokens)

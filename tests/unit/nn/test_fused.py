@@ -15,7 +15,7 @@ from regard.nn import kernels, native
 from regard.nn.adapters import LoRA, add_adapters
 from regard.nn.attention import Attention
 from regard.nn.cache import CopyCache
-from regard.nn.masks import Causal, Full
+from regard.nn.masks import Causal, Documents, Full, Padding, Prefix, as_rule
 from regard.nn.native.stack import attach
 from regard.nn.packing import pack, packed
 from regard.nn.quantized import quantize
@@ -240,6 +240,119 @@ class TestBias:
         assert texts() != expected
 
 
+def states_of(model, ids, mask=None, **more):
+    """The decoder's states of whole texts, and whether one call made them."""
+    rule = as_rule(mask)
+    fused, made = model.decoder.fused, []
+    if fused is not None:
+        read = fused._read
+        fused._read = lambda *given: made.append(read(*given)) or made[-1]
+    states = model.decoder(model.embedding(ids), mask=rule, **more)
+    if fused is not None:
+        del fused._read
+    return states, bool(made) and made[-1] is not None
+
+
+class TestTexts:
+    """Whole texts, which nothing is remembered of."""
+
+    @pytest.fixture(params=["learned", "rotary"])
+    def model(self, request):
+        return tiny(positions=request.param, max_positions=1100)
+
+    @pytest.mark.parametrize("how", [attach, pack])
+    @pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 70), (300, 9), (1, 1024)])
+    def test_of_any_number_and_length(self, model, how, batch, length):
+        ids = torch.randint(50, (batch, length))
+        expected, by_one = states_of(model, ids)
+        assert not by_one
+        how(model)
+        for threads in (1, 2):
+            before = torch.get_num_threads()
+            torch.set_num_threads(threads)
+            states, by_one = states_of(model, ids)
+            torch.set_num_threads(before)
+            assert by_one
+            torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("batch", [6, 600])
+    def test_padding_anywhere_is_left_out(self, model, batch):
+        ids, real = torch.randint(50, (batch, 12)), torch.rand(batch, 12) < 0.6
+        real[:3] = torch.tensor([[False] * 12, [True] * 12, [False] * 4 + [True] * 8])
+        places = (real.cumsum(1) - 1).clamp_min(0)
+        attach(model)
+        states, by_one = states_of(model, ids, real, positions=places)
+        assert by_one
+        assert not states[~real].any()
+        for row in (1, 2, 4, 5, batch - 1):
+            alone, _ = states_of(model, ids[row][real[row]][None])
+            torch.testing.assert_close(states[row][real[row]], alone[0], rtol=1e-4, atol=1e-5)
+
+    def test_no_texts_and_no_tokens(self, model):
+        attach(model)
+        for shape in ((0, 5), (2, 0)):
+            ids = torch.empty(*shape, dtype=torch.long)
+            assert states_of(model, ids)[0].shape == (*shape, 16)
+        nothing = torch.zeros(2, 5, dtype=torch.bool)
+        states, by_one = states_of(model, torch.randint(50, (2, 5)), nothing)
+        assert by_one
+        assert not states.any()
+
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            Prefix(torch.tensor([2, 3])),
+            Documents(torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]])),
+            Padding(torch.ones(1, 5, dtype=torch.bool)),  # one row for all
+        ],
+    )
+    def test_other_masks_go_by_parts(self, model, rule):
+        ids = torch.randint(50, (2, 5))
+        expected, _ = states_of(model, ids, rule)
+        attach(model)
+        states, by_one = states_of(model, ids, rule)
+        assert not by_one
+        assert torch.equal(states, expected)
+
+    @pytest.mark.parametrize("change", [change_in_place, change_a_norm, exchange_data, adapt])
+    def test_changed_weights_are_noticed(self, model, change):
+        ids = torch.randint(50, (2, 5))
+        attach(model)
+        before, _ = states_of(model, ids)
+        change(model)
+        states, by_one = states_of(model, ids)
+        assert not by_one
+        assert not torch.allclose(states, before, atol=1e-4)
+
+    def test_who_looks_on_sees_the_parts(self, model):
+        ids = torch.randint(50, (2, 5))
+        attach(model)
+        assert states_of(model, ids)[1]
+        assert not states_of(model, torch.randint(50, (1, 1025)))[1]  # longer than `short` serves
+        with kernels.use("dense"):
+            assert not states_of(model, ids)[1]
+        with kernels.watch(lambda *_: None):
+            assert not states_of(model, ids)[1]
+        with torch.enable_grad():
+            assert not states_of(model, ids)[1]
+        assert not states_of(model.train(), ids)[1]
+        seen = []
+        model.eval().decoder.layers[1].register_forward_hook(lambda *_: seen.append(1))
+        assert not states_of(model, ids)[1]
+        assert seen
+
+    def test_masks_that_do_not_fit_are_refused(self, model):
+        attach(model)
+        made = model.decoder.fused._made
+        states, real = torch.randn(2, 5, 16), torch.ones(2, 4, dtype=torch.bool)
+        with pytest.raises(RuntimeError, match="mask does not fit"):
+            made.read(states, real, True, None, None)
+        with pytest.raises(RuntimeError, match="positions do not fit"):
+            made.read(states, None, True, torch.ones(1, 1, 4, 2), torch.ones(1, 1, 4, 2))
+        with pytest.raises(RuntimeError, match="states do not fit"):
+            made.read(states[..., :8], None, True, None, None)
+
+
 class Sharp(Attention):
     def _attend(self, query, *others):
         return super()._attend(query * 5, *others)
@@ -351,7 +464,7 @@ class TestWhen:
         model = tiny()
         with packed(model):
             assert made(model)[1]
-        assert model.decoder.fused_step is None
+        assert model.decoder.fused is None
 
     def test_nothing_to_do(self):
         model = tiny()

@@ -1,4 +1,4 @@
-"""A stack's step of decoding by one call of C++, in place of some two hundred of torch.
+"""A stack by one call of C++ in place of some hundreds of torch, of whole texts or of a step.
 
 Shapes: states [B, T, d_model].
 """
@@ -14,7 +14,7 @@ from regard.nn import feedforward, kernels, native
 from regard.nn.attention import AttentionContext
 from regard.nn.cache import Cache, DecodingState
 from regard.nn.embeddings import TokenEmbedding
-from regard.nn.masks import Explicit, Full, Padding
+from regard.nn.masks import Causal, Explicit, Full, Padding, Rule
 from regard.nn.modes import is_hooked, modules_of
 from regard.nn.native.parts import (
     ACTIVATIONS,
@@ -48,7 +48,7 @@ distance alone decides."""
 
 
 class FusedStack:
-    """What a stack does with a cache, from the states with positions added to those of its end."""
+    """What a stack does, from the states with positions added to those of its end."""
 
     def __init__(self, stack: Stack, form: Form) -> None:
         first = cast(Layer, stack.layers[0])
@@ -75,43 +75,47 @@ class FusedStack:
         self._ends: list[Any] = []
         self._knows_ends = False
 
-    def serves(self, states: Tensor, cache: Cache) -> bool:
-        """Whether it can make this step, and the stack is still what it was made of."""
-        plain = states.dtype == torch.float32 and states.device.type == "cpu"
-        return plain and states.shape[1] <= MOST_TOKENS and self._is_usable(cache)
-
-    def _is_usable(self, cache: Cache) -> bool:
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return False
-        if kernels.observed() or kernels.forced():
-            return False
-        if cache.fused is None:  # asked once for each text
-            known = not self._crosses or all(layer.memory is not None for layer in cache.layers)
-            cache.fused = known and self._is_as_it_was()
-        return cache.fused
-
-    def _is_as_it_was(self) -> bool:
-        if any(module.training for module in modules_of(self._stack)):
-            return False
-        return self._given == state_of(self._stack) and self._form == form_of(self._stack)
-
     def __call__(
         self,
         states: Tensor,
+        mask: Rule,
         context: AttentionContext,
         over: AttentionContext | None,
-        cache: Cache,
-    ) -> Tensor:
-        """States [B, T, d_model] after all layers; the cache holds their keys and values."""
+        cache: Cache | None,
+    ) -> Tensor | None:
+        """See `regard.nn.stack.Fused`."""
+        if states.dtype != torch.float32 or states.device.type != "cpu":
+            return None
+        if cache is None:
+            return self._read(states, mask, context)
+        if states.shape[1] > MOST_TOKENS or not self._is_usable(cache):
+            return None
         batch, length, _ = states.shape
         seen = context.mask.allowed, None if over is None else over.mask.allowed
         held = self._held(cache, batch, length, seen, context.turning, context.bias)
         return cast(Tensor, self._made.step(states, *held))
 
+    def _read(self, states: Tensor, mask: Rule, context: AttentionContext) -> Tensor | None:
+        """Whole texts, as an encoder reads them, or a language model that keeps nothing."""
+        stack = self._stack
+        if not isinstance(stack.pattern, Full) or not isinstance(stack.rule, Full | Causal):
+            return None
+        if not isinstance(mask, Full | Padding) or context.bias is not None:
+            return None
+        real = mask.real.contiguous() if isinstance(mask, Padding) else None
+        if real is not None and real.shape != states.shape[:2]:
+            return None
+        if self._crosses or states.shape[1] > kernels.LONGEST_SHORT:
+            return None
+        if not _nobody_minds() or not self._is_as_it_was():
+            return None
+        turning = [table.contiguous() for table in context.turning or ()] or (None, None)
+        return cast(Tensor, self._made.read(states, real, isinstance(stack.rule, Causal), *turning))
+
     def logits(
         self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState, factor: float
     ) -> Tensor | None:
-        """See `regard.nn.stack.FusedStep`."""
+        """See `regard.nn.stack.Fused`."""
         cache, stack = state.cache, self._stack
         single = tokens.shape[1] == 1 and tokens.device.type == "cpu" and cache.width <= MOST_TOKENS
         if not single or cache.length >= stack.max_positions or not self._is_usable(cache):
@@ -136,6 +140,19 @@ class FusedStack:
         held = self._held(cache, rows, length, (seen, remembered), turning, bias)
         cache.slots += ids.shape[1]
         return cast(Tensor, self._made.logits(ids, place, *held))
+
+    def _is_usable(self, cache: Cache) -> bool:
+        if not _nobody_minds():
+            return False
+        if cache.fused is None:  # asked once for each text
+            known = not self._crosses or all(layer.memory is not None for layer in cache.layers)
+            cache.fused = known and self._is_as_it_was()
+        return cache.fused
+
+    def _is_as_it_was(self) -> bool:
+        if any(module.training for module in modules_of(self._stack)):
+            return False
+        return self._given == state_of(self._stack) and self._form == form_of(self._stack)
 
     def _held(
         self,
@@ -180,6 +197,13 @@ class FusedStack:
         return self._knows_ends
 
 
+def _nobody_minds() -> bool:
+    """Whether nobody derives, compiles, chooses the kernel or looks on."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return False
+    return not (kernels.observed() or kernels.forced())
+
+
 def _places(scheme: PositionScheme) -> tuple[Tensor | None, int]:
     """The vectors that a scheme adds to the states, and in which row those of position 0 stand."""
     if isinstance(scheme, Sinusoidal):
@@ -193,7 +217,7 @@ def attach(model: nn.Module) -> None:
     """Let the stacks of a model that only predicts decode by C++, where it is there."""
     for module in model.modules():
         if isinstance(module, Stack):
-            module.fused_step = fused_stack(module) if native.loaded() else None
+            module.fused = fused_stack(module) if native.loaded() else None
 
 
 def fused_stack(stack: Stack) -> FusedStack | None:

@@ -99,6 +99,11 @@ struct HeadRows {
       : first(all.data_ptr<T>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
         heads(all.size(1)), rows(all.size(2)), width(all.size(3)), padded(rounded(width, LANES)) {}
 
+  // Of one text, in rows of which each head has some columns.
+  HeadRows(T* first_, int64_t by_row_, int64_t heads_, int64_t rows_, int64_t width_)
+      : first(first_), by_batch(0), by_head(width_), by_row(by_row_), heads(heads_), rows(rows_), width(width_),
+        padded(rounded(width_, LANES)) {}
+
   T* of(int64_t batch, int64_t head) const { return first + batch * by_batch + head * by_head; }
 
   // Ask for some of a head's rows before their use: those that are to the whole as `count` after `begin` to `all`.
