@@ -26,10 +26,12 @@ class LayerCache:
     """Keys and values of one layer.
 
     Attributes:
+        dtype: in which they are held; None = as they come.
         memory: the memory's keys and values [rows, Hkv, S, d], projected once a sentence.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
         self.memory: tuple[Tensor, Tensor] | None = None
         self._buffers: tuple[Tensor, Tensor] | None = None
         self._length = 0
@@ -41,7 +43,7 @@ class LayerCache:
         end = start + count
         keys[:, :, start:end] = key
         values[:, :, start:end] = value
-        return keys[:, :, :end], values[:, :, :end]
+        return keys[:, :, :end].to(key.dtype), values[:, :, :end].to(value.dtype)
 
     def room(
         self, rows: int, heads: int, count: int, widths: tuple[int, int], like: Tensor
@@ -50,11 +52,12 @@ class LayerCache:
 
         Args:
             rows, heads, count, widths: of the keys and values to come; their widths are two.
-            like: a tensor of their dtype and device.
+            like: a tensor of their device, and of the dtype in which they come.
         """
         start, end = self._length, self._length + count
         if self._buffers is None or end > self._buffers[0].shape[2]:
             capacity = max(end, 2 * start, GROWTH)
+            like = like.new_empty(0, dtype=self.dtype)
             grown = [like.new_empty(rows, heads, capacity, width) for width in widths]
             for new, old in zip(grown, self._buffers or (), strict=False):
                 new[:, :, :start] = old[:, :, :start]
@@ -90,8 +93,10 @@ class Cache(ABC):
         fused_ends: the same of the embedding before it and the head behind it.
     """
 
-    def __init__(self, num_layers: int, sentences: int, width: int) -> None:
-        self.layers = [LayerCache() for _ in range(num_layers)]
+    def __init__(
+        self, num_layers: int, sentences: int, width: int, dtype: torch.dtype | None = None
+    ) -> None:
+        self.layers = [LayerCache(dtype) for _ in range(num_layers)]
         self.sentences = sentences
         self.width = width
         self.slots = 0
@@ -102,9 +107,9 @@ class Cache(ABC):
 
     def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""
-        for layer, (keys, values) in zip(self.layers, parts, strict=True):
-            # contiguous: batched products would copy them at every step
-            layer.memory = self.spread(keys).contiguous(), self.spread(values).contiguous()
+        for layer, given in zip(self.layers, parts, strict=True):
+            keys, values = (_held(self.spread(part), layer.dtype) for part in given)
+            layer.memory = keys, values
 
     @property
     def memory_length(self) -> int:
@@ -182,8 +187,10 @@ class CopyCache(Cache):
 class SharedCache(Cache):
     """A row for each sentence, whose slots never move; an ancestry table finds each past."""
 
-    def __init__(self, num_layers: int, sentences: int, width: int) -> None:
-        super().__init__(num_layers, sentences, width)
+    def __init__(
+        self, num_layers: int, sentences: int, width: int, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(num_layers, sentences, width, dtype)
         self._ancestry: Tensor | None = None  # bool [sentences, width, slots]
         self._own: Tensor | None = None  # of the last step's new slots; the next is often alike
 
@@ -229,6 +236,13 @@ class SharedCache(Cache):
             self._ancestry = self._ancestry[sentences]
         self.sentences = len(sentences)
         return sentences
+
+
+def _held(part: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """In one piece, as batched products would copy it at every step otherwise."""
+    if dtype is None or dtype == part.dtype:
+        return part.contiguous()
+    return torch.empty(part.shape, dtype=dtype, device=part.device).copy_(part)
 
 
 def _own_slots(width: int, count: int, device: torch.device) -> Tensor:

@@ -77,7 +77,13 @@ class Memory:
 
 class Fused(Protocol):
     """The layers of a stack, and its last norm, as one; with embedding and head, where it knows
-    them."""
+    them.
+
+    Attributes:
+        cache_dtype: in which it wants keys and values held; None = as they come.
+    """
+
+    cache_dtype: torch.dtype | None
 
     def __call__(
         self,

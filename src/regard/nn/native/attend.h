@@ -1,8 +1,8 @@
 // Attention of few queries, as in a step of decoding: the work is small, and most of the time of a general
 // operator goes into its preparation.
 //
-// Shapes: query float32 [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value], each head's
-// rows in one piece; allowed bool [B or 1, 1, Tq or 1, Tk]; bias float32 [B or 1, H or 1, Tq or 1, Tk].
+// Shapes: query float32 [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value] of float32 or bfloat16,
+// each head's rows in one piece; allowed bool [B or 1, 1, Tq or 1, Tk]; bias float32 [B or 1, H or 1, Tq or 1, Tk].
 
 #pragma once
 
@@ -80,70 +80,73 @@ struct Seen {
 
 using Bias = Pairs<float>;
 
-// Queries, keys or values [B, H, T, d]; T may be cut to the rows that count.
+// Keys or values [B, H, T, d]; T may be cut to the rows that count.
+template <class T>
 struct Heads {
-  const float* first;
+  T* first;
   int64_t by_batch, by_head, by_row, width, rows;
 
   explicit Heads(const at::Tensor& all, int64_t rows = -1)
-      : first(all.data_ptr<float>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
+      : first(all.data_ptr<T>()), by_batch(all.stride(0)), by_head(all.stride(1)), by_row(all.stride(2)),
         width(all.size(3)), rows(rows < 0 ? all.size(2) : rows) {}
 
-  const float* of(int64_t batch, int64_t head) const { return first + batch * by_batch + head * by_head; }
+  T* of(int64_t batch, int64_t head) const { return first + batch * by_batch + head * by_head; }
 
   // Ask for a head's rows before their use.
   void fetch(int64_t batch, int64_t head) const {
-    const float* row = of(batch, head);
+    const T* row = of(batch, head);
     for (int64_t j = 0; j < rows; ++j, row += by_row)
-      for (int64_t i = 0; i < width; i += LANES) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T1);
+      for (int64_t i = 0; i < width; i += 64 / sizeof(T)) _mm_prefetch(reinterpret_cast<const char*>(row + i), _MM_HINT_T1);
   }
 };
 
 constexpr int64_t WIDE = 4;  // vectors of a row that are held at once
 
 // Adds the products of a query and the keys at `places`, over B vectors of columns, the last under `some`.
-template <int B>
-void score(const float* query, const float* keys, int64_t by_row, __mmask16 some, const Places& places, float* scores) {
+template <int B, class T>
+void score(const float* query, const T* keys, int64_t by_row, __mmask16 some, const Places& places, float* scores) {
   __m512 held[B];
-  UNROLLED for (int b = 0; b < B; ++b) held[b] = _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, query + b * LANES);
+  UNROLLED for (int b = 0; b < B; ++b) held[b] = load(query + b * LANES, b + 1 < B ? 0xffff : some);
   for (size_t j = 0; j < places.size(); ++j) {
-    const float* key = keys + places[j] * by_row;
+    const T* key = keys + places[j] * by_row;
     __m512 sum = _mm512_setzero_ps();
     UNROLLED for (int b = 0; b < B; ++b)
-      sum = _mm512_fmadd_ps(held[b], _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, key + b * LANES), sum);
+      sum = _mm512_fmadd_ps(held[b], load(key + b * LANES, b + 1 < B ? 0xffff : some), sum);
     scores[j] += _mm512_reduce_add_ps(sum);
   }
 }
 
 // Mixes the values at `places` by their weights, over B vectors of columns, the last under `some`.
-template <int B>
-void mix(const float* weights, const float* values, int64_t by_row, __mmask16 some, const Places& places, float* mixed) {
+template <int B, class T>
+void mix(const float* weights, const T* values, int64_t by_row, __mmask16 some, const Places& places, float* mixed) {
   __m512 sums[B];
   UNROLLED for (int b = 0; b < B; ++b) sums[b] = _mm512_setzero_ps();
   for (size_t j = 0; j < places.size(); ++j) {
     const __m512 weight = _mm512_set1_ps(weights[j]);
-    const float* value = values + places[j] * by_row;
+    const T* value = values + places[j] * by_row;
     UNROLLED for (int b = 0; b < B; ++b)
-      sums[b] = _mm512_fmadd_ps(weight, _mm512_maskz_loadu_ps(b + 1 < B ? 0xffff : some, value + b * LANES), sums[b]);
+      sums[b] = _mm512_fmadd_ps(weight, load(value + b * LANES, b + 1 < B ? 0xffff : some), sums[b]);
   }
-  UNROLLED for (int b = 0; b < B; ++b) _mm512_mask_storeu_ps(mixed + b * LANES, b + 1 < B ? 0xffff : some, sums[b]);
+  UNROLLED for (int b = 0; b < B; ++b) store(mixed + b * LANES, b + 1 < B ? 0xffff : some, sums[b]);
 }
 
-using Score = void (*)(const float*, const float*, int64_t, __mmask16, const Places&, float*);
-using Mix = Score;
-constexpr Score SCORE[WIDE] = {score<1>, score<2>, score<3>, score<4>};
-constexpr Mix MIX[WIDE] = {mix<1>, mix<2>, mix<3>, mix<4>};
+template <class T>
+using Pass = void (*)(const float*, const T*, int64_t, __mmask16, const Places&, float*);
+template <class T>
+constexpr Pass<T> SCORE[WIDE] = {score<1, T>, score<2, T>, score<3, T>, score<4, T>};
+template <class T>
+constexpr Pass<T> MIX[WIDE] = {mix<1, T>, mix<2, T>, mix<3, T>, mix<4, T>};
 
 // softmax(scale · q keyᵀ + bias) value of one query, over the keys at `places`; zeros where there are none. The bias of
 // the next key, if there is a bias, stands `by_key` behind.
-inline void attend(const float* query, const float* keys, const Heads& key, const float* values, const Heads& value,
-                   const Places& places, float scale, const float* bias, int64_t by_key, std::vector<float>& scores,
-                   float* mixed) {
+template <class T>
+void attend(const float* query, const T* keys, const Heads<T>& key, const T* values, const Heads<T>& value,
+            const Places& places, float scale, const float* bias, int64_t by_key, std::vector<float>& scores, float* mixed) {
   const int64_t count = static_cast<int64_t>(places.size());
   scores.assign(count, 0.0f);
   for (int64_t i = 0; i < key.width; i += WIDE * LANES) {
     const int64_t blocks = std::min(WIDE, (key.width - i + LANES - 1) / LANES);
-    SCORE[blocks - 1](query + i, keys + i, key.by_row, lanes(key.width - i - (blocks - 1) * LANES), places, scores.data());
+    SCORE<T>[blocks - 1](query + i, keys + i, key.by_row, lanes(key.width - i - (blocks - 1) * LANES), places, scores.data());
   }
   for (float& one : scores) one *= scale;
   for (int64_t j = 0; bias && j < count; ++j) scores[j] += bias[places[j] * by_key];
@@ -153,7 +156,7 @@ inline void attend(const float* query, const float* keys, const Heads& key, cons
   for (float& one : scores) one *= part;
   for (int64_t i = 0; i < value.width; i += WIDE * LANES) {
     const int64_t blocks = std::min(WIDE, (value.width - i + LANES - 1) / LANES);
-    MIX[blocks - 1](scores.data(), values + i, value.by_row, lanes(value.width - i - (blocks - 1) * LANES), places, mixed + i);
+    MIX<T>[blocks - 1](scores.data(), values + i, value.by_row, lanes(value.width - i - (blocks - 1) * LANES), places, mixed + i);
   }
 }
 
@@ -164,8 +167,9 @@ struct Queries {
   int64_t width, heads, length;
 };
 
-inline void attend_all(const Queries& queries, const Heads& key, const Heads& value, int64_t kv_heads, const Seen& seen,
-                       const Bias& bias, float scale, int64_t begin, int64_t end, float* mixed) {
+template <class T>
+void attend_all(const Queries& queries, const Heads<T>& key, const Heads<T>& value, int64_t kv_heads, const Seen& seen,
+                const Bias& bias, float scale, int64_t begin, int64_t end, float* mixed) {
   const int64_t heads = queries.heads, length = queries.length, group = heads / kv_heads;
   const int64_t work = std::max<int64_t>(1, key.rows * (key.width + value.width));
   at::parallel_for(0, (end - begin) * length * heads, std::max<int64_t>(1, SMALL / work), [&](int64_t one, int64_t behind) {

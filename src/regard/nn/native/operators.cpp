@@ -47,7 +47,7 @@ at::Tensor attention(const at::Tensor& query_, const at::Tensor& key_, const at:
                   query_.size(3) == key_.size(3), "queries, keys and values do not fit each other");
   const at::Tensor query = query_.transpose(1, 2).contiguous(), key = in_rows(key_), value = in_rows(value_);
   at::Tensor mixed = at::empty({batch, queries, heads, value.size(3)}, query.options());
-  attend_all({query.data_ptr<float>(), heads * query.size(3), heads, queries}, Heads(key), Heads(value), key.size(1),
+  attend_all({query.data_ptr<float>(), heads * query.size(3), heads, queries}, Heads<float>(key), Heads<float>(value), key.size(1),
              Seen(allowed, batch, queries, keys), Bias(), static_cast<float>(scale), 0, batch, mixed.data_ptr<float>());
   return mixed;
 }

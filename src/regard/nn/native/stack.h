@@ -1,7 +1,7 @@
 // A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache.
 //
 // Shapes: states float32 [B, T, d_model], T tokens of each sentence in this step; keys [B, Hkv, slots, d_key] and
-// values [B, Hkv, slots, d_value] of each layer; allowed and bias as in attend.h.
+// values [B, Hkv, slots, d_value] of each layer, all of float32 or all of bfloat16; allowed and bias as in attend.h.
 
 #pragma once
 
@@ -102,7 +102,7 @@ struct Stack : torch::CustomClassHolder, Layers {
     const auto fit = [&](const Tensors& all, int64_t width, int64_t slots, bool more) {
       if (all.size() != layers.size()) return false;
       for (const at::Tensor& one : all)
-        if (one.dim() != 4 || !one.is_cpu() || one.scalar_type() != at::kFloat || one.size(0) != batch ||
+        if (one.dim() != 4 || !one.is_cpu() || one.scalar_type() != held.keys[0].scalar_type() || one.size(0) != batch ||
             one.size(1) != kv_heads || one.size(3) != width || one.stride(3) != 1 ||
             (more ? one.size(2) < slots : one.size(2) != slots))
           return false;
@@ -133,9 +133,12 @@ struct Stack : torch::CustomClassHolder, Layers {
     // Rows enough for every thread: each goes its own way through all layers, and none waits for another.
     const bool apart = sentences >= threads && sentences * step.length >= rows_apart() * threads;
     const int64_t grain = apart ? (sentences + threads - 1) / threads : sentences;
-    at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run(step, begin, end); });
+    FOR_TYPE(held.keys[0], [&] {
+      at::parallel_for(0, sentences, grain, [&](int64_t begin, int64_t end) { run<scalar_t>(step, begin, end); });
+    });
   }
 
+  template <class T>  // of the cache and the memory
   void run(const Step& step, int64_t begin, int64_t end) const {
     const int64_t rows = (end - begin) * step.length;
     float* x = step.states + begin * step.length * d_model;
@@ -145,7 +148,7 @@ struct Stack : torch::CustomClassHolder, Layers {
     for (size_t l = 0; l < layers.size(); ++l) {
       const Layer& layer = layers[l];
       const int64_t filled = held.start + step.length;
-      const Heads keys(held.keys[l], filled), values(held.values[l], filled);
+      const Heads<T> keys(held.keys[l], filled), values(held.values[l], filled);
       project(layer, x, rows, rooms);
       if (held.cosines.has_value()) turn(step, rows, layer.qkv.outputs(), wide);
       keep(step, begin, end, wide, keys, values);
@@ -154,8 +157,8 @@ struct Stack : torch::CustomClassHolder, Layers {
       merge(layer.output, layer.self_norm, x, rows, rooms);
       if (!held.memory_keys.empty()) {
         layer.query(before(layer.cross_norm, x, rows, rooms), rows, d_model, wide);
-        attend_all({wide, layer.query.outputs(), heads, step.length}, Heads(held.memory_keys[l]),
-                   Heads(held.memory_values[l]), kv_heads, step.memory_seen, Bias(), scale, begin, end, mixed);
+        attend_all({wide, layer.query.outputs(), heads, step.length}, Heads<T>(held.memory_keys[l]),
+                   Heads<T>(held.memory_values[l]), kv_heads, step.memory_seen, Bias(), scale, begin, end, mixed);
         merge(layer.cross_output, layer.cross_norm, x, rows, rooms);
       }
       feed(layer, x, rows, rooms);
@@ -172,16 +175,22 @@ struct Stack : torch::CustomClassHolder, Layers {
   }
 
   // New keys and values into the cache.
-  void keep(const Step& step, int64_t begin, int64_t end, const float* joint, const Heads& keys, const Heads& values) const {
+  template <class T>
+  void keep(const Step& step, int64_t begin, int64_t end, const float* joint, const Heads<T>& keys,
+            const Heads<T>& values) const {
     const int64_t width = (heads + kv_heads) * d_key + kv_heads * d_value;
     for (int64_t b = begin; b < end; ++b)
       for (int64_t t = 0; t < step.length; ++t, joint += width)
         for (int64_t h = 0; h < kv_heads; ++h) {
-          const float* from = joint + (heads + h) * d_key;
-          std::copy(from, from + d_key, const_cast<float*>(keys.of(b, h)) + (step.held.start + t) * keys.by_row);
-          from = joint + (heads + kv_heads) * d_key + h * d_value;
-          std::copy(from, from + d_value, const_cast<float*>(values.of(b, h)) + (step.held.start + t) * values.by_row);
+          const int64_t slot = step.held.start + t;
+          copy(joint + (heads + h) * d_key, d_key, keys.of(b, h) + slot * keys.by_row);
+          copy(joint + (heads + kv_heads) * d_key + h * d_value, d_value, values.of(b, h) + slot * values.by_row);
         }
+  }
+
+  template <class T>
+  static void copy(const float* from, int64_t count, T* to) {
+    for (int64_t i = 0; i < count; i += LANES) store(to + i, lanes(count - i), load(from + i, lanes(count - i)));
   }
 };
 
