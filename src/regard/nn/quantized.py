@@ -136,7 +136,7 @@ def quantize_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Codes int8 [N, d] and scales [N, 1] of rows [N, d]; a row of zeros stays one."""
     least = torch.finfo(rows.dtype).tiny
     scales = rows.abs().amax(dim=-1, keepdim=True).mul_(1 / LARGEST).clamp_min_(least)
-    return torch.div(rows, scales).round_().to(torch.int8), scales
+    return (rows * scales.reciprocal()).round_().to(torch.int8), scales
 
 
 def quantize(model: nn.Module) -> None:

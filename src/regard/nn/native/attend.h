@@ -102,18 +102,35 @@ struct Heads {
 
 constexpr int64_t WIDE = 4;  // vectors of a row that are held at once
 
+// The sum of each of four vectors.
+inline __m128 sums_of(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512d two = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)));
+  const __m512d more = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d)));
+  const __m512 four = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(two, more)), _mm512_castpd_ps(_mm512_unpackhi_pd(two, more)));
+  const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(four), _mm512_extractf32x8_ps(four, 1));
+  return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+}
+
 // Adds the products of a query and the keys at `places`, over B vectors of columns, the last under `some`.
 template <int B, class T>
 void score(const float* query, const T* keys, int64_t by_row, __mmask16 some, const Places& places, float* scores) {
   __m512 held[B];
   UNROLLED for (int b = 0; b < B; ++b) held[b] = load(query + b * LANES, b + 1 < B ? 0xffff : some);
-  for (size_t j = 0; j < places.size(); ++j) {
-    const T* key = keys + places[j] * by_row;
+  const auto product = [&](int64_t place) {
+    const T* key = keys + place * by_row;
     __m512 sum = _mm512_setzero_ps();
     UNROLLED for (int b = 0; b < B; ++b)
       sum = _mm512_fmadd_ps(held[b], load(key + b * LANES, b + 1 < B ? 0xffff : some), sum);
-    scores[j] += _mm512_reduce_add_ps(sum);
+    return sum;
+  };
+  const size_t count = places.size();
+  size_t j = 0;
+  for (; j + 4 <= count; j += 4) {
+    const int64_t* at = places.data() + j;
+    const __m128 four = sums_of(product(at[0]), product(at[1]), product(at[2]), product(at[3]));
+    _mm_storeu_ps(scores + j, _mm_add_ps(_mm_loadu_ps(scores + j), four));
   }
+  for (; j < count; ++j) scores[j] += _mm512_reduce_add_ps(product(places[j]));
 }
 
 // Mixes the values at `places` by their weights, over B vectors of columns, the last under `some`.

@@ -3,7 +3,7 @@
 // Shapes: states float32 [R, K]; codes int8 [N, K]; packed int8 [N / 64, K / 4, 4, 16, 4], with N and K rounded up to
 // multiples of 64 and zeros in what is added; scales float32 [N].
 //
-// A row x of the states becomes u = round(x / s) + 128 with s = max|x| / 127, an unsigned byte: the
+// A row x of the states becomes u = round(x · (1 / s)) + 128 with s = max|x| / 127, an unsigned byte: the
 // processor multiplies unsigned by signed ones. What the 128 adds, 128 · Σ codes, is taken off again.
 
 #pragma once
@@ -64,13 +64,14 @@ inline float quantize(const float* x, int64_t count, int64_t padded, uint8_t* ou
     odd |= x[k] != x[k];
   }
   const float scale = std::max(top * (1.0f / LARGEST), std::numeric_limits<float>::min());
-  const __m512 scales = _mm512_set1_ps(scale);
+  const float inverse = 1.0f / scale;
+  const __m512 inverses = _mm512_set1_ps(inverse);
   const __m512i shift = _mm512_set1_epi32(128);
   for (k = 0; k + LANES <= count; k += LANES) {
-    const __m512i code = _mm512_cvtps_epi32(_mm512_div_ps(_mm512_loadu_ps(x + k), scales));
+    const __m512i code = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + k), inverses));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out + k), _mm512_cvtepi32_epi8(_mm512_add_epi32(code, shift)));
   }
-  for (; k < count; ++k) out[k] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(x[k] / scale)) + 128);
+  for (; k < count; ++k) out[k] = static_cast<uint8_t>(static_cast<int>(std::nearbyint(x[k] * inverse)) + 128);
   std::memset(out + count, 128, padded - count);
   return odd ? std::numeric_limits<float>::quiet_NaN() : scale;
 }
