@@ -51,7 +51,7 @@ def test_new_adapters_change_nothing(case, kind):
 
 @kinds
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-@law()
+@law(pairs=False)
 def test_merged_is_adapted(case, kind, dtype, bound):
     model, _ = adapted(case, kind, dtype=dtype)
     example = case.example()

@@ -35,7 +35,7 @@ def test_a_quantized_model_answers_nearly_the_same(case):
 @pytest.mark.parametrize("how", [quantize, pack, native_stack.attach])
 @pytest.mark.parametrize("cache", sorted(CACHES))
 @pytest.mark.parametrize("width", [1, 3])
-@law("cache")
+@law("cache", pairs=False)
 @torch.no_grad()
 def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
     if not native.loaded():
@@ -73,7 +73,7 @@ class ByParts:
 
 
 @pytest.mark.parametrize("how", [quantize, pack])
-@law("cache")
+@law("cache", pairs=False)
 @torch.no_grad()
 def test_threads_that_go_apart_change_nothing(case, how):
     """Each thread takes its own sentences through all layers: in int8, and of small weights."""
