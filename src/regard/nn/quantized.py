@@ -4,7 +4,8 @@ Shapes: states [..., in_features], codes int8 [out_features, in_features], scale
 
 Each row of the states and each row of the weight has a scale of its own, its largest entry over
 127 (vector-wise quantization: Dettmers et al., "LLM.int8()", 2022, section 3.1), so that a row's
-result does not depend on what else is in the batch. Everything between the products stays float32.
+result does not depend on what else is in the batch. Everything between the products stays float32,
+but keys and values that C++ remembers, which are bfloat16.
 The operator in C++ and the calls of oneDNN give the same bits.
 """
 
