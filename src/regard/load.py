@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,8 @@ from regard.recipe import Recipe
 from regard.run import Run
 from regard.training.device import choose_device
 from regard.transfer import adapt
+
+log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -97,6 +100,8 @@ def open_task(
     if wanted == "int8":
         merge_adapters(model)
         quantize(model)
+        if not (native.loaded() or backend.has_int8()):
+            log.warning("int8 is no faster than float32 here: the processor lacks VNNI's products")
     elif place.type == "cpu" and native.load(wait=False):
         pack(model)
     return Opened(task, model, weights)
@@ -110,11 +115,9 @@ def _device(name: str) -> torch.device:
 
 
 def _check_int8(device: torch.device) -> None:
-    if device.type != "cpu" or not backend.has_int8():
+    if device.type != "cpu":
         raise InputError(
-            f"int8 is not for {device.type}"
-            if device.type != "cpu"
-            else "this torch was built without the products of int8",
+            f"int8 is not for {device.type}",
             where="precision",
             hint='choose "bfloat16" or "float32"',
         )

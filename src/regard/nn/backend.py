@@ -183,26 +183,45 @@ class _PackedWeight:
 
 
 class Int8Weight:
-    """An int8 weight [out, in] laid out for oneDNN, with the scale of each of its rows [out]."""
+    """An int8 weight [out, in] laid out for oneDNN, with the scale of each of its rows [out].
+
+    Where `has_int8` says no, the codes are multiplied as float32, in its memory and time.
+    """
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
         self.scales = scales
         self.zeros = torch.zeros(len(scales), dtype=torch.int64)
-        self.packed = torch.ops.onednn.qlinear_prepack(codes, None)
+        self.by_onednn = has_int8()
+        lay_out = torch.ops.onednn.qlinear_prepack if self.by_onednn else _turned
+        self.packed = lay_out(codes, None)
 
     def product(self, codes: Tensor) -> Tensor:
         """int8 codes [N, in] → float32 [N, out]: their products with the weight, scaled by it."""
+        if not self.by_onednn:
+            return torch.mm(codes.float(), self.packed).mul_(self.scales)
+        # as unsigned bytes, 128 more: two signed ones, which the processor does not multiply where
+        # it lacks AMX, oneDNN takes a number at a time (docs/LOG.md)
         made = torch.ops.onednn.qlinear_pointwise.default(
-            *(codes, 1.0, 0),
+            *(codes.bitwise_xor(-128).view(torch.uint8), 1.0, 128),
             *(self.packed, self.scales, self.zeros),
             *(None, 1.0, 0, torch.float32, "none", [], ""),
         )
         return cast(Tensor, made)
 
 
+def _turned(codes: Tensor, _: None) -> Tensor:
+    return codes.float().t().contiguous()
+
+
+@cache
 def has_int8() -> bool:
-    """Whether torch has oneDNN's products of int8 matrices."""
-    return _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    """Whether the processor multiplies 8-bit integers, and torch has oneDNN, which lets it.
+
+    Processors without VNNI add two products in 16 bits first, which overflow.
+    """
+    flags = processor().get("flags", "").split()
+    able = "avx512_vnni" in flags or "avx_vnni" in flags
+    return able and _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
 
 
 def pack(weight: Tensor) -> bool:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from regard.models import GPT, GPTConfig
+from regard.nn import backend, native
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.quantized import (
     QuantizedLinear,
@@ -102,3 +103,41 @@ def test_an_embedding_that_is_the_head_too_is_looked_up_as_it_was():
     assert numbers < 0.1 * sum(p.numel() for p in plain.parameters())
     quantize(model)  # what is quantized stays as it is
     assert model.head.codes.dtype == torch.int8
+
+
+class TestProcessors:
+    """Without the operators in C++: oneDNN's products, or float32's where there are none."""
+
+    @pytest.fixture(params=[True, False])
+    def able(self, request, monkeypatch):
+        if request.param and not backend.has_int8():
+            pytest.skip("this processor has no products of int8")
+        monkeypatch.setattr(backend, "has_int8", lambda: request.param)
+        monkeypatch.setattr(native, "_loaded", False)
+
+    @pytest.mark.usefixtures("able")
+    @pytest.mark.parametrize("rows", [1, 5, 40])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_the_sums_are_exact(self, rows, bias):
+        """Of the largest codes too, of which two products do not fit into 16 bits."""
+        weight = torch.randn(70, 96).sign() * torch.tensor([1.0] * 48 + [0.5] * 48)
+        shift = torch.randn(70) if bias else None
+        states = torch.cat([weight[:1] * 3, torch.randn(rows, 96)])
+        made = QuantizedLinear(weight, shift)(states)
+        codes, scales = quantize_rows(states)
+        own, by_row = quantize_rows(weight)
+        sums = codes.double() @ own.double().t()
+        assert int(sums.abs().max()) > 90 * 127 * 64
+        expected = sums * scales.double() * by_row[:, 0].double()
+        expected = expected if shift is None else expected + shift
+        torch.testing.assert_close(made.double(), expected, rtol=1e-6, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("flags", "able"),
+        [("avx2", False), ("avx512f avx512_vnni", True), ("avx2 avx_vnni", True), (None, False)],
+    )
+    def test_which_multiply_8_bit_integers(self, flags, able, monkeypatch):
+        found = {} if flags is None else {"flags": flags}
+        monkeypatch.setattr(backend, "processor", lambda: found)
+        monkeypatch.setattr(backend, "_has_onednn", lambda: True)
+        assert backend.has_int8.__wrapped__() == able
