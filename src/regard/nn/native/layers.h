@@ -10,13 +10,13 @@
 #include <ATen/ops/silu.h>
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "maps.h"
+#include "normed.h"
 
 namespace regard {
 
@@ -31,20 +31,12 @@ struct Norm {
   float eps = 0.0f;
   bool centered = true;
 
+  // `made` may be x.
   void operator()(const float* x, int64_t rows, int64_t width, float* made) const {
-    const float* scale = weight->data_ptr<float>();
-    const float* shift = bias.has_value() ? bias->data_ptr<float>() : nullptr;
+    float statistics[2];
     for (int64_t r = 0; r < rows; ++r, x += width, made += width) {
-      double sum = 0.0, squares = 0.0;
-      if (centered) {
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < width; ++i) sum += x[i];
-      }
-      const float mean = static_cast<float>(sum / width);
-#pragma omp simd reduction(+ : squares)
-      for (int64_t i = 0; i < width; ++i) squares += static_cast<double>(x[i] - mean) * (x[i] - mean);
-      const float factor = static_cast<float>(1.0 / std::sqrt(squares / width + eps));
-      for (int64_t i = 0; i < width; ++i) made[i] = (x[i] - mean) * factor * scale[i] + (shift ? shift[i] : 0.0f);
+      measure(x, width, centered, eps, statistics);
+      norm_row(x, statistics, weight->data_ptr<float>(), maybe<float>(bias), width, made);
     }
   }
 };

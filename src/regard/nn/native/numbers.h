@@ -11,14 +11,22 @@
 
 #include <immintrin.h>
 
-#include "maps.h"
-
 // Calls a lambda whose scalar_t is the tensor's type.
 #define FOR_TYPE(tensor, ...) \
   AT_DISPATCH_SWITCH((tensor).scalar_type(), "regard", AT_DISPATCH_CASE(at::kFloat, __VA_ARGS__) \
                                                        AT_DISPATCH_CASE(at::kBFloat16, __VA_ARGS__))
 
+// Before a loop over registers: gcc leaves their array in memory unless it unrolls the loop early.
+#define UNROLLED _Pragma("GCC unroll 16")
+
 namespace regard {
+
+constexpr int64_t LANES = 16;  // numbers of a vector
+
+inline int64_t rounded(int64_t number, int64_t step) { return (number + step - 1) / step * step; }
+
+// The first lanes of a vector, all where more are left.
+inline __mmask16 lanes(int64_t left) { return static_cast<__mmask16>(left >= LANES ? 0xffff : (1 << left) - 1); }
 
 constexpr int64_t FEW_NUMBERS = 1 << 14;  // below which a second thread does not pay
 

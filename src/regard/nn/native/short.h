@@ -1,4 +1,4 @@
-// Attention of short texts in training: a head's queries, keys and scores lie in the processor's own cache, and nothing
+// Attention of short texts, in training and in one call for all layers: a head's queries, keys and scores lie in the processor's own cache, and nothing
 // else is written or read than what comes in and goes out.
 //
 // Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value] of float32 or bfloat16, each

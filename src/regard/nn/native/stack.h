@@ -1,4 +1,5 @@
-// A whole stack's step of decoding in one call: what `regard.nn.stack.Stack` does with a cache.
+// A whole stack's step of decoding in one call, as `regard.nn.stack.Stack` makes it with a cache; and what Python knows of
+// the stack.
 //
 // Shapes: states float32 [B, T, d_model], T tokens of each sentence in this step; keys [B, Hkv, slots, d_key] and
 // values [B, Hkv, slots, d_value] of each layer, all of float32 or all of bfloat16; allowed and bias as in attend.h.

@@ -21,7 +21,7 @@
 
 namespace regard {
 
-constexpr int64_t NEAR_NUMBERS = 1 << 18;  // of the widest states of some texts, 1 MiB
+constexpr int64_t TEXTS_NUMBERS = 1 << 18;  // of the widest states of texts that go together, 1 MiB
 
 struct Texts {
   const Layers& stack;
@@ -49,16 +49,26 @@ struct Texts {
     by_text = cosines_->size(0) > 1 ? length * (stack.d_key / 2) : 0;
   }
 
-  // Texts of about equal numbers of tokens together: where each part begins, and the end.
+  int64_t rows() const { return static_cast<int64_t>(slots.size()); }
+
+  // Whole texts in parts of about as many tokens: where each begins, and the end.
   std::vector<int64_t> parted(int64_t parts) const {
     std::vector<int64_t> found{0};
-    const int64_t all = static_cast<int64_t>(slots.size()), texts = static_cast<int64_t>(begins.size()) - 1;
+    const int64_t texts = static_cast<int64_t>(begins.size()) - 1;
     for (int64_t i = 1; i < parts; ++i) {
-      const auto text = std::lower_bound(begins.begin(), begins.end(), all * i / parts) - begins.begin();
+      const auto text = std::lower_bound(begins.begin(), begins.end(), rows() * i / parts) - begins.begin();
       found.push_back(std::min<int64_t>(text, texts));
     }
     found.push_back(texts);
     return found;
+  }
+
+  // Whether of so many parts each of the threads has about as many tokens, one thread those beside each other.
+  bool even(const std::vector<int64_t>& bounds, int64_t threads) const {
+    const int64_t each = static_cast<int64_t>(bounds.size() - 1) / threads;
+    for (int64_t i = 0; i < threads; ++i)
+      if (4 * threads * (begins[bounds[(i + 1) * each]] - begins[bounds[i * each]]) > 5 * rows()) return false;
+    return true;
   }
 
   // Some texts through all layers; what comes out goes to their slots.
@@ -66,6 +76,7 @@ struct Texts {
     const int64_t begin = begins[first], rows = begins[behind] - begin, d_model = stack.d_model;
     if (rows == 0) return;
     const std::unique_ptr<float[]> kept(new float[rows * d_model]);
+    const std::unique_ptr<float[]> levels(new float[2 * stack.heads * length]);
     const Layers::Rooms rooms(stack, rows);
     float* x = kept.get();
     for (int64_t r = 0; r < rows; ++r)
@@ -74,7 +85,7 @@ struct Texts {
       stack.project(layer, x, rows, rooms);
       if (cosines) turn(begin, rows, layer.qkv.outputs(), rooms.wide.get());
       for (int64_t text = first; text < behind; ++text)
-        attend(begins[text] - begin, begins[text + 1] - begins[text], layer.qkv.outputs(), rooms);
+        attend(begins[text] - begin, begins[text + 1] - begins[text], layer.qkv.outputs(), rooms, levels.get());
       stack.merge(layer.output, layer.self_norm, x, rows, rooms);
       stack.feed(layer, x, rows, rooms);
     }
@@ -92,16 +103,15 @@ struct Texts {
   }
 
   // A text's `count` rows from `row` on attend to each other.
-  void attend(int64_t row, int64_t count, int64_t width, const Layers::Rooms& rooms) const {
+  void attend(int64_t row, int64_t count, int64_t width, const Layers::Rooms& rooms, float* levels) const {
     if (count == 0) return;
     using Rows = HeadRows<float>;
     float *query = rooms.wide.get() + row * width, *key = query + stack.heads * stack.d_key;
     float *value = key + stack.kv_heads * stack.d_key, *mixed = rooms.mixed.get() + row * stack.heads * stack.d_value;
     const Short all{seen, Dropped(), stack.scale, 1, stack.heads, stack.kv_heads, count, count};
-    std::vector<float> levels(2 * stack.heads * count);
     attend_short(all, Rows(query, width, stack.heads, count, stack.d_key), Rows(key, width, stack.kv_heads, count, stack.d_key),
                  Rows(value, width, stack.kv_heads, count, stack.d_value),
-                 Rows(mixed, stack.heads * stack.d_value, stack.heads, count, stack.d_value), levels.data());
+                 Rows(mixed, stack.heads * stack.d_value, stack.heads, count, stack.d_value), levels);
   }
 };
 
@@ -121,13 +131,16 @@ inline at::Tensor read(const Layers& stack, const at::Tensor& given, const Maybe
   const at::Tensor states = given.contiguous();
   at::Tensor made = real.has_value() ? at::zeros_like(states) : at::empty_like(states);
   const Texts texts(stack, states, real, causal, cosines, sines);
-  const int64_t rows = static_cast<int64_t>(texts.slots.size()), threads = at::get_num_threads();
+  const int64_t rows = texts.rows(), threads = at::get_num_threads();
   if (rows == 0) return made;
-  // as in a step of decoding: rows enough for every thread, and each goes its own way through all layers
-  const bool apart = batch >= threads && rows >= stack.rows_apart() * threads;
-  const int64_t most = std::max(TILE, NEAR_NUMBERS / stack.widest) * (apart ? threads : 1);
-  const int64_t parts = (rows + most - 1) / most * (apart ? threads : 1);
-  const std::vector<int64_t> bounds = texts.parted(parts);
+  const int64_t most = std::max(TILE, TEXTS_NUMBERS / stack.widest);
+  const auto times = [&](int64_t ways) { return (rows + most * ways - 1) / (most * ways) * ways; };
+  // As in a step of decoding: rows enough for every thread, and each goes its own way through all layers, if they share
+  // the texts about evenly; else all work on the same part.
+  std::vector<int64_t> bounds = texts.parted(times(threads));
+  const bool apart = rows >= stack.rows_apart() * threads && texts.even(bounds, threads);
+  if (!apart) bounds = texts.parted(times(1));
+  const int64_t parts = static_cast<int64_t>(bounds.size()) - 1;
   at::parallel_for(0, parts, apart ? 1 : parts, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       texts.run(bounds[i], bounds[i + 1], states.data_ptr<float>(), made.data_ptr<float>());
