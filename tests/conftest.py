@@ -25,6 +25,15 @@ def _same_start():
 
 
 @pytest.fixture(autouse=True)
+def _as_many_threads():
+    """A test that asks for another number leaves none to the next."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        sys.modules["torch"].set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def _operators_where_asked():
     """Operators in C++ that a test loads serve no other one."""
     yield

@@ -8,8 +8,10 @@ from regard import registry
 from regard.nn import native
 from regard.nn.cache import CACHES
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.masks import Full
 from regard.nn.native import stack as native_stack
 from regard.nn.packing import pack
+from regard.nn.positions import Alibi, Buckets, Grid, Rotary
 from regard.nn.quantized import QuantizedLinear, quantize
 from regard.nn.stack import Stack
 
@@ -42,34 +44,22 @@ def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
-    stack = [module for module in model.modules() if isinstance(module, Stack)][-1]
-    known = type(stack.positions) in native_stack.POSITIONS and "interleaved" not in repr(case)
+    stack = stacks_of(model)[-1]
+    known = is_known(stack)
     assert (stack.fused is not None) == known
     made, by_one = zip(*steps(case, model, width, cache), strict=True)
     assert by_one == ((None, *[True] * 5) if known else (None,) * 6)  # the first is a prefix
-    stack.fused = ByParts(stack.fused)
+    stack.fused = None
     for one, (other, _) in zip(made, steps(case, model, width, cache), strict=True):
         same(one, other, how)
-    if how is quantize and known:  # what is remembered is held in bfloat16
-        stack.fused.cache_dtype = None
+    assert stack.cache_dtype == (torch.bfloat16 if how is quantize else None)
+    if how is quantize:
+        stack.cache_dtype = None
         plain = [other for other, _ in steps(case, model, width, cache)]
         assert not torch.equal(made[-1], plain[-1])
         for one, other in zip(made, plain, strict=True):
             error = nn.functional.mse_loss(one, other)
             assert float(error) < NEAR**2 * float(other.square().mean())
-
-
-class ByParts:
-    """Does nothing at once; what is remembered is held as the other does."""
-
-    def __init__(self, other):
-        self.cache_dtype = None if other is None else other.cache_dtype
-
-    def logits(self, *_):
-        pass
-
-    def __call__(self, *_):
-        pass
 
 
 @pytest.mark.parametrize("how", [quantize, pack])
@@ -81,11 +71,10 @@ def test_threads_that_go_apart_change_nothing(case, how):
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
-    made, before = {}, torch.get_num_threads()
+    made = {}
     for threads in (1, 2):
         torch.set_num_threads(threads)
         made[threads] = [logits for logits, _ in steps(case, model, 1, "shared", sentences=40)]
-    torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)
 
@@ -104,11 +93,10 @@ def test_threads_and_large_weights(how, sentences):
     ]
     assert sum(weight.nbytes for weight in weights) > 2**22
     how(model)
-    made, before = {}, torch.get_num_threads()
+    made = {}
     for threads in (1, 2):
         torch.set_num_threads(threads)
         made[threads] = [logits for logits, _ in steps(case, model, 1, "shared", sentences)]
-    torch.set_num_threads(before)
     for one, other in zip(made[1], made[2], strict=True):
         torch.testing.assert_close(one, other)
 
@@ -121,7 +109,7 @@ def test_whole_texts_by_one_call_are_those_by_parts(case, how, served):
         pytest.skip("there are no operators in C++ here")
     model = case.model(torch.float32)
     how(model)
-    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    stacks = stacks_of(model)
     made, example = [], case.example()
     for inputs in (example, case.padded(example, 3)):
         del served[:]
@@ -150,22 +138,34 @@ def same(one, other, how):
 @pytest.fixture
 def served(monkeypatch):
     """A list of the stacks that one call reads from now on."""
-    found, read = [], native_stack.FusedStack._read
+    found, texts = [], native_stack.FusedStack.texts
 
     def noted(self, *arguments):
-        made = read(self, *arguments)
+        made = texts(self, *arguments)
         if made is not None:
             found.append(self._stack)
         return made
 
-    monkeypatch.setattr(native_stack.FusedStack, "_read", noted)
+    monkeypatch.setattr(native_stack.FusedStack, "texts", noted)
     return found
 
 
+def stacks_of(model):
+    return [module for module in model.modules() if isinstance(module, Stack)]
+
+
+def is_known(stack):
+    """Whether one call should do a stack; of the kinds of parts it lacks positions alone."""
+    scheme = stack.positions
+    odd = isinstance(scheme, Rotary) and scheme.options.layout == "interleaved"
+    odd = odd or (isinstance(scheme, Grid) and scheme.options.every_layer)
+    return type(scheme) in native_stack.POSITIONS and not odd
+
+
 def reads(stack):
-    """Whether one call should: it knows the parts, nothing is added to scores, no memory."""
-    crosses = stack.layers[0].cross_attention is not None
-    return stack.fused is not None and stack.fused._bias is None and not crosses
+    """Whether one call should read its texts: nothing is added to scores, and no memory read."""
+    plain = type(stack.pattern) is Full and not isinstance(stack.positions, Alibi | Buckets)
+    return is_known(stack) and plain and stack.layers[0].cross_attention is None
 
 
 def steps(case, model, width, cache, sentences=5):

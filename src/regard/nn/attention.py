@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from regard.errors import RecipeError
@@ -172,7 +173,7 @@ class Attention(nn.Module):
                 key, value = cache.append(key, value)  # [B, Hkv, Tk, d]
         else:
             (query,) = _split([self.query(states)], [self.spec.num_heads], context.rows)
-            key, value = self._memory_heads(states, memory, context, cache)
+            key, value = self._memory_heads(query.dtype, memory, context, cache)
         mixed = self._attend(query, key, value, context)  # [B, H, T, d_value]
         if context.rows is None:
             merged = mixed.transpose(1, 2).flatten(2)  # [B, T, H * d_value]
@@ -201,13 +202,13 @@ class Attention(nn.Module):
 
     def _memory_heads(
         self,
-        states: Tensor,
+        dtype: torch.dtype,
         memory: Tensor | None,
         context: AttentionContext,
         cache: LayerCache | None,
     ) -> tuple[Tensor, Tensor]:
         if cache is not None and cache.memory is not None:
-            key, value = (part.to(states.dtype) for part in cache.memory)
+            key, value = (part.to(dtype) for part in cache.memory)
             return key, value
         assert memory is not None, "cross-attention needs a memory, or its keys in the cache"
         return self.project_memory(memory, context.memory_rows)

@@ -84,6 +84,11 @@ class LayerCache:
 class Cache(ABC):
     """What both caches share; `DecodingState` talks to this face alone.
 
+    Args:
+        num_layers, sentences: how many.
+        width: hypotheses of each sentence.
+        dtype: in which keys and values are held; None = as they come.
+
     Attributes:
         layers: a `LayerCache` for each layer.
         slots: how many slots are filled; the first query of a step has this slot.
@@ -108,7 +113,7 @@ class Cache(ABC):
     def set_memory(self, parts: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Hand each layer its memory's keys and values [sentences, Hkv, S, d]."""
         for layer, given in zip(self.layers, parts, strict=True):
-            keys, values = (_held(self.spread(part), layer.dtype) for part in given)
+            keys, values = (self.spread(_held(part, layer.dtype)) for part in given)
             layer.memory = keys, values
 
     @property

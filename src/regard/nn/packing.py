@@ -1,4 +1,4 @@
-"""Weights packed once for decoding: the same numbers, fewer cache misses.
+"""Weights packed once for prediction: the same numbers, fewer cache misses.
 
 Shapes: weight [out, in].
 """
@@ -18,7 +18,7 @@ from regard.nn.stack import Stack
 
 
 def pack(model: nn.Module) -> list[Tensor]:
-    """Pack the weights of all linear maps, for a model that is only going to decode.
+    """Pack the weights of all linear maps, for a model that is only going to predict.
 
     Takes as much memory again as they have. Where the machine or the dtype has no packed product,
     nothing changes.

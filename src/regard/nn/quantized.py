@@ -5,7 +5,8 @@ Shapes: states [..., in_features], codes int8 [out_features, in_features], scale
 Each row of the states and each row of the weight has a scale of its own, its largest entry over
 127 (vector-wise quantization: Dettmers et al., "LLM.int8()", 2022, section 3.1), so that a row's
 result does not depend on what else is in the batch. Everything between the products stays float32,
-but keys and values that C++ remembers, which are bfloat16.
+but keys and values that are remembered while decoding are held in bfloat16: to read them takes a
+third of a step with many texts, and it is no coarser than what they were made of.
 The operator in C++ and the calls of oneDNN give the same bits.
 """
 
@@ -21,6 +22,7 @@ from regard.nn.heads import LanguageModelHead
 from regard.nn.linear import Linear, SplitLinear
 from regard.nn.native import operators
 from regard.nn.native.stack import attach
+from regard.nn.stack import Stack
 
 LARGEST = 127
 """The largest code; the smallest is -127, so that a change of sign loses nothing."""
@@ -157,5 +159,8 @@ def quantize(model: nn.Module) -> None:
                 setattr(parent, name, QuantizedSplitLinear(module))
             elif type(module) is Linear or type(module) is LanguageModelHead:
                 setattr(parent, name, QuantizedLinear(module.weight, module.bias))
+    for module in model.modules():
+        if isinstance(module, Stack):
+            module.cache_dtype = torch.bfloat16
     model.eval()
     attach(model)

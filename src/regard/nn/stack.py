@@ -77,30 +77,30 @@ class Memory:
 
 class Fused(Protocol):
     """The layers of a stack, and its last norm, as one; with embedding and head, where it knows
-    them.
-
-    Attributes:
-        cache_dtype: in which it wants keys and values held; None = as they come.
+    them. Each way gives None, and does nothing, where it does not serve.
     """
 
-    cache_dtype: torch.dtype | None
+    def texts(self, states: Tensor, mask: Rule, positions: Tensor) -> Tensor | None:
+        """Whole texts without a memory, [B, T, d_model] with positions added → the same at the end.
 
-    def __call__(
+        Padding comes out as zeros.
+        """
+        ...
+
+    def step(
         self,
         states: Tensor,
-        mask: Rule,
         context: AttentionContext,
         over: AttentionContext | None,
-        cache: Cache | None,
+        cache: Cache,
     ) -> Tensor | None:
-        """States [B, T, d_model] at the end, the cache extended; None, and nothing done, where it
-        cannot. Without a cache, padding holds zeros."""
+        """The same of the newest tokens, the cache extended."""
         ...
 
     def logits(
         self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState, factor: float
     ) -> Tensor | None:
-        """What `regard.nn.steps.step` does; None, and nothing done, where it cannot."""
+        """What `regard.nn.steps.step` does."""
         ...
 
 
@@ -155,6 +155,7 @@ class Stack(nn.Module):
     Attributes:
         gradient_checkpointing: recompute each layer in the backward pass instead of keeping its
             inner states.
+        cache_dtype: in which keys and values are held while it decodes; None = as they come.
         fused: does all layers at once, of whole texts or of a step of decoding, where it serves; a
             copy of the stack has none.
     """
@@ -190,6 +191,7 @@ class Stack(nn.Module):
         self.rule = Full() if mask is None else mask
         self.max_positions = max_positions
         self.gradient_checkpointing = False
+        self.cache_dtype: torch.dtype | None = None
         self.fused: Fused | None = None
 
     def forward(
@@ -224,13 +226,17 @@ class Stack(nn.Module):
             )
         if positions is None:
             positions = torch.arange(states.shape[1], device=states.device)[None]  # [1, T]
-        context = self._context(states, mask, positions, cache)
-        over = None if memory is None else self._memory_context(states, memory, context, cache)
         states = self.positions.add(states, positions, 0)
         if self.input_norm is not None:
             states = cast(Tensor, self.input_norm(states))
-        if self.fused is not None:
-            made = self.fused(states, mask, context, over, cache)
+        if self.fused is not None and cache is None and memory is None:
+            made = self.fused.texts(states, mask, positions)
+            if made is not None:
+                return made
+        context = self._context(states, mask, positions, cache)
+        over = None if memory is None else self._memory_context(states, memory, context, cache)
+        if self.fused is not None and cache is not None:
+            made = self.fused.step(states, context, over, cache)
             if made is not None:
                 return made
         if context.rows is not None:

@@ -30,8 +30,7 @@ def start(
         memory: what cross-attention reads, [B, S, d_memory].
     """
     kind = CACHES[cache if isinstance(decoder.pattern, Full) else "copy"]
-    dtype = None if decoder.fused is None else decoder.fused.cache_dtype
-    held = kind(len(decoder.layers), sentences, width, dtype)
+    held = kind(len(decoder.layers), sentences, width, decoder.cache_dtype)
     if memory is None:
         return DecodingState(held)
     assert memory.states is not None

@@ -1,4 +1,4 @@
-"""A stack's step by one call of C++: when it is taken, and never with other weights."""
+"""A step of decoding by one call of C++: when it is taken, and never with other weights."""
 
 import copy
 import pickle
@@ -8,18 +8,30 @@ import torch
 
 from regard.decoding import DecodingSpec, search
 from regard.errors import InputError
-from regard.models import GPT, GPTConfig
 from regard.models.t5 import T5, T5Config
 from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn import kernels, native
-from regard.nn.adapters import LoRA, add_adapters
 from regard.nn.attention import Attention
-from regard.nn.cache import CopyCache
-from regard.nn.masks import Causal, Documents, Full, Padding, Prefix, as_rule
+from regard.nn.cache import CACHES, CopyCache
+from regard.nn.masks import Causal, Full
 from regard.nn.native.stack import attach
 from regard.nn.packing import pack, packed
 from regard.nn.quantized import quantize
 from regard.nn.stack import Memory
+
+from ._fused import (
+    BUCKETS,
+    TOKENS,
+    adapt,
+    change_a_norm,
+    change_in_place,
+    exchange_a_module,
+    exchange_a_weight,
+    exchange_data,
+    load_other_weights,
+    made,
+    tiny,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,58 +40,6 @@ def without_gradients():
         pytest.skip("there is no compiler here")
     with torch.no_grad():
         yield
-
-
-def tiny(**more):
-    torch.manual_seed(0)
-    sizes = {"d_model": 16, "num_layers": 2, "layer.feed_forward.d_ff": 24, **more}
-    return GPT(GPTConfig.preset("nano-cpu", vocab_size=50, overrides=sizes)).eval()
-
-
-TOKENS = torch.tensor([[3], [4]])
-
-
-def made(model):
-    """The logits of a step, and whether one call made it."""
-    state = model.start(len(TOKENS))
-    logits = model.step(TOKENS, state)
-    return logits, bool(state.cache.fused)
-
-
-def change_in_place(model):
-    model.decoder.layers[0].feed_forward.sublayer.expand.weight.mul_(3)
-
-
-def change_a_norm(model):
-    model.decoder.layers[1].self_attention.norm.weight.mul_(3)
-
-
-def exchange_a_weight(model):
-    old = model.decoder.layers[0].feed_forward.sublayer.expand
-    old.weight = torch.nn.Parameter(old.weight * 3)
-
-
-def exchange_data(model):
-    old = model.decoder.layers[1].feed_forward.norm
-    old.weight.data = old.weight.data * 3
-
-
-def exchange_a_module(model):
-    other = tiny()
-    for parameter in other.parameters():
-        parameter.mul_(3)
-    model.decoder.layers[1].feed_forward = other.decoder.layers[1].feed_forward
-
-
-def load_other_weights(model):
-    model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
-
-
-def adapt(model):
-    add_adapters(model, LoRA, LoRA.Options(rank=2))
-    for name, parameter in model.named_parameters():
-        if "adapters" in name:
-            parameter.normal_()
 
 
 @pytest.mark.parametrize("how", [attach, pack])
@@ -123,6 +83,11 @@ class TestWeights:
             logits, by_one = made(other)
             assert not by_one
             torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def translator():
+    torch.manual_seed(0)
+    return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
 
 
 def change_the_head(model):
@@ -189,9 +154,6 @@ class TestEnds:
                 model.step(torch.tensor([[token], [0]]), model.start(2))
 
 
-BUCKETS = {"kind": "buckets", "num_buckets": 8, "max_distance": 12}
-
-
 class TestBias:
     """What positions add to the scores: up to the last token, and never another table's."""
 
@@ -240,119 +202,6 @@ class TestBias:
         assert texts() != expected
 
 
-def states_of(model, ids, mask=None, **more):
-    """The decoder's states of whole texts, and whether one call made them."""
-    rule = as_rule(mask)
-    fused, made = model.decoder.fused, []
-    if fused is not None:
-        read = fused._read
-        fused._read = lambda *given: made.append(read(*given)) or made[-1]
-    states = model.decoder(model.embedding(ids), mask=rule, **more)
-    if fused is not None:
-        del fused._read
-    return states, bool(made) and made[-1] is not None
-
-
-class TestTexts:
-    """Whole texts, which nothing is remembered of."""
-
-    @pytest.fixture(params=["learned", "rotary"])
-    def model(self, request):
-        return tiny(positions=request.param, max_positions=1100)
-
-    @pytest.mark.parametrize("how", [attach, pack])
-    @pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 70), (300, 9), (1, 1024)])
-    def test_of_any_number_and_length(self, model, how, batch, length):
-        ids = torch.randint(50, (batch, length))
-        expected, by_one = states_of(model, ids)
-        assert not by_one
-        how(model)
-        for threads in (1, 2):
-            before = torch.get_num_threads()
-            torch.set_num_threads(threads)
-            states, by_one = states_of(model, ids)
-            torch.set_num_threads(before)
-            assert by_one
-            torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
-
-    @pytest.mark.parametrize("batch", [6, 600])
-    def test_padding_anywhere_is_left_out(self, model, batch):
-        ids, real = torch.randint(50, (batch, 12)), torch.rand(batch, 12) < 0.6
-        real[:3] = torch.tensor([[False] * 12, [True] * 12, [False] * 4 + [True] * 8])
-        places = (real.cumsum(1) - 1).clamp_min(0)
-        attach(model)
-        states, by_one = states_of(model, ids, real, positions=places)
-        assert by_one
-        assert not states[~real].any()
-        for row in (1, 2, 4, 5, batch - 1):
-            alone, _ = states_of(model, ids[row][real[row]][None])
-            torch.testing.assert_close(states[row][real[row]], alone[0], rtol=1e-4, atol=1e-5)
-
-    def test_no_texts_and_no_tokens(self, model):
-        attach(model)
-        for shape in ((0, 5), (2, 0)):
-            ids = torch.empty(*shape, dtype=torch.long)
-            assert states_of(model, ids)[0].shape == (*shape, 16)
-        nothing = torch.zeros(2, 5, dtype=torch.bool)
-        states, by_one = states_of(model, torch.randint(50, (2, 5)), nothing)
-        assert by_one
-        assert not states.any()
-
-    @pytest.mark.parametrize(
-        "rule",
-        [
-            Prefix(torch.tensor([2, 3])),
-            Documents(torch.tensor([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]])),
-            Padding(torch.ones(1, 5, dtype=torch.bool)),  # one row for all
-        ],
-    )
-    def test_other_masks_go_by_parts(self, model, rule):
-        ids = torch.randint(50, (2, 5))
-        expected, _ = states_of(model, ids, rule)
-        attach(model)
-        states, by_one = states_of(model, ids, rule)
-        assert not by_one
-        assert torch.equal(states, expected)
-
-    @pytest.mark.parametrize("change", [change_in_place, change_a_norm, exchange_data, adapt])
-    def test_changed_weights_are_noticed(self, model, change):
-        ids = torch.randint(50, (2, 5))
-        attach(model)
-        before, _ = states_of(model, ids)
-        change(model)
-        states, by_one = states_of(model, ids)
-        assert not by_one
-        assert not torch.allclose(states, before, atol=1e-4)
-
-    def test_who_looks_on_sees_the_parts(self, model):
-        ids = torch.randint(50, (2, 5))
-        attach(model)
-        assert states_of(model, ids)[1]
-        assert not states_of(model, torch.randint(50, (1, 1025)))[1]  # longer than `short` serves
-        with kernels.use("dense"):
-            assert not states_of(model, ids)[1]
-        with kernels.watch(lambda *_: None):
-            assert not states_of(model, ids)[1]
-        with torch.enable_grad():
-            assert not states_of(model, ids)[1]
-        assert not states_of(model.train(), ids)[1]
-        seen = []
-        model.eval().decoder.layers[1].register_forward_hook(lambda *_: seen.append(1))
-        assert not states_of(model, ids)[1]
-        assert seen
-
-    def test_masks_that_do_not_fit_are_refused(self, model):
-        attach(model)
-        made = model.decoder.fused._made
-        states, real = torch.randn(2, 5, 16), torch.ones(2, 4, dtype=torch.bool)
-        with pytest.raises(RuntimeError, match="mask does not fit"):
-            made.read(states, real, True, None, None)
-        with pytest.raises(RuntimeError, match="positions do not fit"):
-            made.read(states, None, True, torch.ones(1, 1, 4, 2), torch.ones(1, 1, 4, 2))
-        with pytest.raises(RuntimeError, match="states do not fit"):
-            made.read(states[..., :8], None, True, None, None)
-
-
 class Sharp(Attention):
     def _attend(self, query, *others):
         return super()._attend(query * 5, *others)
@@ -373,6 +222,10 @@ def sharpen(model):
 
 def another_eps(model):
     model.decoder.layers[1].self_attention.norm.eps = 1.0
+
+
+def another_last_eps(model):
+    model.decoder.norm.eps = 1.0
 
 
 def another_scale(model):
@@ -434,7 +287,8 @@ class TestWhen:
         assert made(model.eval())[1]
 
     @pytest.mark.parametrize(
-        "change", [sharpen, another_eps, another_scale, wrap, another_placement]
+        "change",
+        [sharpen, another_eps, another_last_eps, another_scale, wrap, another_placement],
     )
     def test_layers_that_are_not_alike_go_by_parts(self, change):
         model = tiny()
@@ -478,9 +332,46 @@ class TestWhen:
             how(model)
             assert model(torch.empty(0, 5, dtype=torch.long)).shape == (0, 5, 50)
 
+    @pytest.mark.parametrize("name", CACHES)
+    @pytest.mark.parametrize(
+        ("own", "of_memory"),
+        [
+            (torch.float16, None),
+            (torch.float64, None),
+            (None, torch.bfloat16),
+            (torch.bfloat16, torch.float32),
+        ],
+    )
+    def test_a_cache_of_another_dtype_goes_by_parts(self, name, own, of_memory):
+        model = translator()
+        source = torch.randint(50, (2, 7))
+        expected = model.step(TOKENS, model.start(source, cache=name))
+        attach(model)
+        model.decoder.cache_dtype = own
+        state = model.start(source, cache=name)
+        for layer in state.cache.layers if of_memory else ():
+            layer.memory = tuple(part.to(of_memory) for part in layer.memory)
+        logits = model.step(TOKENS, state)
+        assert not state.cache.fused
+        torch.testing.assert_close(logits, expected, rtol=0.02, atol=0.02)
+
+    @pytest.mark.parametrize("name", CACHES)
+    def test_a_cache_in_bfloat16_is_read_as_it_is(self, name):
+        model = translator()
+        model.decoder.cache_dtype = torch.bfloat16
+        source = torch.randint(50, (2, 7))
+        expected = model.step(TOKENS, model.start(source, cache=name))
+        attach(model)
+        state = model.start(source, cache=name)
+        logits = model.step(TOKENS, state)  # some numbers are rounded to the other side
+        torch.testing.assert_close(logits, expected, rtol=0, atol=2e-3)
+        assert state.cache.fused
+        assert {part.dtype for layer in state.cache.layers for part in layer.memory} == {
+            torch.bfloat16
+        }
+
     def test_a_memory_whose_keys_the_cache_lacks(self):
-        torch.manual_seed(0)
-        model = Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
+        model = translator()
         memory = Memory(torch.randn(2, 7, 128), Full())
 
         def states():
@@ -492,6 +383,16 @@ class TestWhen:
         expected = states()
         attach(model)
         torch.testing.assert_close(states(), expected)
+
+    def test_a_copy_in_int8_remembers_as_coarsely(self):
+        model = tiny()
+        quantize(model)
+        expected, by_one = made(model)
+        assert by_one
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            state = other.start(len(TOKENS))
+            torch.testing.assert_close(other.step(TOKENS, state), expected, rtol=1e-4, atol=1e-5)
+            assert state.cache.layers[0]._buffers[0].dtype == torch.bfloat16
 
     def test_int8_takes_no_other_weights(self):
         model, other = tiny(), tiny()

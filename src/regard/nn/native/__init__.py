@@ -1,5 +1,6 @@
 """Operators in C++: steps of decoding, so small that calling torch's own costs more than the work,
-and what training does between matrix products, in one pass instead of many.
+whole texts through all layers, and what training does between matrix products, in one pass instead
+of many.
 
 They are built once for a machine and a torch, on Linux where there are a compiler, ninja and a
 processor with AVX-512 (VNNI); everything works without them, in more and slower calls. The

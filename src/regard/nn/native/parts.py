@@ -77,6 +77,8 @@ def form_of(stack: Stack) -> Form | None:
                 return None
             sizes = attention.spec.num_heads, attention.spec.kv_heads
             heads.add((*sizes, attention.d_key, attention.d_value, attention.scale))
+    if stack.norm is not None:
+        norms.add(("pre", type(stack.norm), getattr(stack.norm, "eps", 0)))
     if not len(norms) == len(heads) == len(forwards) == 1:
         return None
     form = Form(*norms.pop(), *heads.pop(), *forwards.pop())

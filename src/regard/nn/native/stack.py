@@ -5,6 +5,7 @@ Shapes: states [B, T, d_model].
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,7 @@ from regard.nn.norms import LayerNorm
 from regard.nn.positions import (
     Alibi,
     Buckets,
+    Grid,
     Learned,
     NoPositions,
     PositionScheme,
@@ -42,17 +44,19 @@ MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
 
 
-POSITIONS = (Alibi, Buckets, Learned, NoPositions, Rotary, Sinusoidal)
+POSITIONS = (Alibi, Buckets, Grid, Learned, NoPositions, Rotary, Sinusoidal)
 """Schemes that it knows: those that add vectors, turn heads, or add to the scores a bias that the
 distance alone decides."""
 
+TEXT_RULES = set(itertools.product((Full,), (Full, Causal), (Full, Padding)))
+"""Of whole texts: the pattern, the stack's own rule and the batch's."""
+
+CACHE_DTYPES = (torch.float32, torch.bfloat16)
+"""Of keys and values that it reads."""
+
 
 class FusedStack:
-    """What a stack does, from the states with positions added to those of its end.
-
-    Where products are of int8, what is remembered is held in bfloat16: to read it takes a third of
-    a step with many texts, and it is no coarser than what it was made of.
-    """
+    """What a stack does, from the states with positions added to those of its end."""
 
     def __init__(self, stack: Stack, form: Form) -> None:
         first = cast(Layer, stack.layers[0])
@@ -60,7 +64,6 @@ class FusedStack:
         self._form = form
         self._stack, self._given = stack, state_of(stack)
         self._crosses = first.cross_attention is not None
-        self.cache_dtype = torch.bfloat16 if hasattr(maps_of(first)[0], "native") else None
         places = torch.arange(stack.max_positions)[None]
         bias = stack.positions.bias(places[:, -1:], places)  # [1, H, 1, max_positions]
         self._bias = None if bias is None else bias.detach().contiguous()
@@ -80,51 +83,47 @@ class FusedStack:
         self._ends: list[Any] = []
         self._knows_ends = False
 
-    def __call__(
-        self,
-        states: Tensor,
-        mask: Rule,
-        context: AttentionContext,
-        over: AttentionContext | None,
-        cache: Cache | None,
-    ) -> Tensor | None:
+    def texts(self, states: Tensor, mask: Rule, positions: Tensor) -> Tensor | None:
         """See `regard.nn.stack.Fused`."""
-        if states.dtype != torch.float32 or states.device.type != "cpu":
+        stack, length = self._stack, states.shape[1]
+        rules = type(stack.pattern), type(stack.rule), type(mask)
+        if rules not in TEXT_RULES or self._crosses or self._bias is not None:
             return None
-        if cache is None:
-            return self._read(states, mask, context)
-        if states.shape[1] > MOST_TOKENS or not self._is_usable(cache):
-            return None
-        batch, length, _ = states.shape
-        seen = context.mask.allowed, None if over is None else over.mask.allowed
-        held = self._held(cache, batch, length, seen, context.turning, context.bias)
-        return cast(Tensor, self._made.step(states, *held))
-
-    def _read(self, states: Tensor, mask: Rule, context: AttentionContext) -> Tensor | None:
-        """Whole texts, as an encoder reads them, or a language model that keeps nothing."""
-        stack = self._stack
-        if not isinstance(stack.pattern, Full) or not isinstance(stack.rule, Full | Causal):
-            return None
-        if not isinstance(mask, Full | Padding) or context.bias is not None:
+        if length > kernels.LONGEST_SHORT or not _is_plain(states) or not self._is_as_it_was():
             return None
         real = mask.real.contiguous() if isinstance(mask, Padding) else None
         if real is not None and real.shape != states.shape[:2]:
             return None
-        if self._crosses or states.shape[1] > kernels.LONGEST_SHORT:
+        turning = stack.positions.prepare(positions, states.dtype)
+        tables = [table.contiguous() for table in turning or ()] or (None, None)
+        return cast(Tensor, self._made.read(states, real, type(stack.rule) is Causal, *tables))
+
+    def step(
+        self,
+        states: Tensor,
+        context: AttentionContext,
+        over: AttentionContext | None,
+        cache: Cache,
+    ) -> Tensor | None:
+        """See `regard.nn.stack.Fused`."""
+        batch, length, _ = states.shape
+        if length > MOST_TOKENS or not _is_plain(states) or not self._serves(cache):
             return None
-        if not _nobody_minds() or not self._is_as_it_was():
-            return None
-        turning = [table.contiguous() for table in context.turning or ()] or (None, None)
-        return cast(Tensor, self._made.read(states, real, isinstance(stack.rule, Causal), *turning))
+        seen = context.mask.allowed, None if over is None else over.mask.allowed
+        held = self._held(cache, batch, length, seen, context.turning, context.bias)
+        return cast(Tensor, self._made.step(states, *held))
 
     def logits(
         self, embedding: Map, head: Map, tokens: Tensor, state: DecodingState, factor: float
     ) -> Tensor | None:
         """See `regard.nn.stack.Fused`."""
         cache, stack = state.cache, self._stack
-        single = tokens.shape[1] == 1 and tokens.device.type == "cpu" and cache.width <= MOST_TOKENS
-        if not single or cache.length >= stack.max_positions or not self._is_usable(cache):
+        if tokens.shape[1] != 1 or tokens.device.type != "cpu" or cache.width > MOST_TOKENS:
+            return None
+        if cache.length >= stack.max_positions:
             return None  # behind the last position the stack says what is wrong
+        if not _is_plain() or not self._serves(cache):
+            return None
         if cache.fused_ends is None:
             cache.fused_ends = self._surround(embedding, head, factor)
         if not cache.fused_ends:
@@ -146,12 +145,14 @@ class FusedStack:
         cache.slots += ids.shape[1]
         return cast(Tensor, self._made.logits(ids, place, *held))
 
-    def _is_usable(self, cache: Cache) -> bool:
-        if not _nobody_minds():
-            return False
+    def _serves(self, cache: Cache) -> bool:
         if cache.fused is None:  # asked once for each text
-            known = not self._crosses or all(layer.memory is not None for layer in cache.layers)
-            cache.fused = known and self._is_as_it_was()
+            memories = [layer.memory for layer in cache.layers]
+            known = not self._crosses or None not in memories
+            held = {part.dtype for memory in memories for part in memory or ()}
+            held |= {layer.dtype or torch.float32 for layer in cache.layers}
+            alike = len(held) == 1 and held <= set(CACHE_DTYPES)
+            cache.fused = known and alike and self._is_as_it_was()
         return cache.fused
 
     def _is_as_it_was(self) -> bool:
@@ -202,11 +203,13 @@ class FusedStack:
         return self._knows_ends
 
 
-def _nobody_minds() -> bool:
-    """Whether nobody derives, compiles, chooses the kernel or looks on."""
+def _is_plain(states: Tensor | None = None) -> bool:
+    """Whether nobody derives, compiles, chooses the kernel or looks on, and what C++ reads."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return not (kernels.observed() or kernels.forced())
+    if kernels.observed() or kernels.forced():
+        return False
+    return states is None or (states.dtype == torch.float32 and states.device.type == "cpu")
 
 
 def _places(scheme: PositionScheme) -> tuple[Tensor | None, int]:
@@ -215,11 +218,13 @@ def _places(scheme: PositionScheme) -> tuple[Tensor | None, int]:
         return scheme.table, 0
     if isinstance(scheme, Learned):
         return scheme.weight.detach(), scheme.options.offset
+    if isinstance(scheme, Grid):
+        return scheme.weight.detach(), 0
     return None, 0
 
 
 def attach(model: nn.Module) -> None:
-    """Let the stacks of a model that only predicts decode by C++, where it is there."""
+    """Let the stacks of a model that only predicts run by C++, where it is there."""
     for module in model.modules():
         if isinstance(module, Stack):
             module.fused = fused_stack(module) if native.loaded() else None
@@ -231,11 +236,12 @@ def fused_stack(stack: Stack) -> FusedStack | None:
     known = type(scheme) in POSITIONS
     if isinstance(scheme, Rotary):
         known = scheme.options.layout == "halves"
+    if isinstance(scheme, Grid):
+        known = scheme.further is None
     if type(stack) is not Stack or not known or is_hooked(stack):
         return None
     form = form_of(stack)
-    last: Any = stack.norm
-    if form is None or (last is not None and (type(last), last.eps) != (form.norm, form.eps)):
+    if form is None:
         return None
     maps = [one for layer in stack.layers for one in maps_of(cast(Layer, layer)) if one is not None]
     return None if any(map_of(one) is None for one in maps) else FusedStack(stack, form)
