@@ -43,6 +43,11 @@ def _decode(shape: str, precision: str, peers: str) -> Job:
     return Job(arguments, ("decode.py", "--warmup", "1"), precision, f"decoding at {shape}")
 
 
+def _without_operators(job: Job) -> Job:
+    """The same as where there is no compiler."""
+    return replace(job, script=(*job.script, "--parts"), said=f"{job.said}, without a compiler")
+
+
 BATCHES = str(Path(tempfile.gettempdir()) / "regard-bench-batches.npz")
 FLOAT32 = "torch,marian-sdpa,x-transformers,eole,fairseq"
 BFLOAT16 = "torch-bf16,marian-sdpa-bf16,eole-bf16"
@@ -77,6 +82,7 @@ JOBS = {
         for model, said, unit in STEPS
         for precision in ("float32", "bfloat16")
     },
+    "decode-tiny-without": _without_operators(_decode("tiny", "float32", f"{CT2},{CT2_INT8}")),
     "decode-base-float32": _decode("base", "float32", f"marian,{CT2}"),
     "decode-base-int8": _decode("base", "int8", f"marian-bf16,{CT2},{CT2_INT8}"),
     "decode-tiny-float32": _decode("tiny", "float32", f"marian,{CT2}"),

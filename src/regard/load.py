@@ -14,6 +14,7 @@ from regard.errors import InputError, RegardError
 from regard.nn import backend, native
 from regard.nn.adapters import merge_adapters
 from regard.nn.init import Unfilled
+from regard.nn.native.stack import attach
 from regard.nn.packing import pack
 from regard.nn.quantized import quantize
 from regard.recipe import Recipe
@@ -104,6 +105,8 @@ def open_task(
             log.warning("int8 is no faster than float32 here: the processor lacks VNNI's products")
     elif place.type == "cpu" and native.load(wait=False):
         pack(model)
+    else:
+        attach(model)
     return Opened(task, model, weights)
 
 

@@ -132,6 +132,27 @@ def test_a_copied_run_works_anywhere(call, trained, tmp_path):
     assert contents(tmp_path / "moved") == before
 
 
+@pytest.mark.parametrize("native", ["1", "0"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_loaded_model_decodes_by_the_fast_way(trained, precision, native, monkeypatch):
+    """With operators in C++ and without; in each precision it translates as it does elsewhere."""
+    monkeypatch.setenv("REGARD_NATIVE", native)
+    translator = regard.load(trained, precision=precision)
+    fused, made = translator.model.decoder.fused, []
+    logits = fused.logits
+
+    def counted(*given):
+        made.append(logits(*given) if given[2].shape[1] == 1 else None)
+        return made[-1]
+
+    fused.logits = counted
+    outputs = translator.translate(["3 1 4", "2 7 1 8"])
+    assert made
+    assert None not in made
+    translator.model.decoder.fused = None
+    assert translator.translate(["3 1 4", "2 7 1 8"]) == outputs
+
+
 def test_the_card_says_how_to_use_the_run(trained):
     text = (trained / "README.md").read_text(encoding="utf-8")
     assert "| best |" in text

@@ -34,14 +34,26 @@ def test_a_quantized_model_answers_nearly_the_same(case):
     assert float(nn.functional.mse_loss(made, expected)) < NEAR**2 * float(expected.square().mean())
 
 
-@pytest.mark.parametrize("how", [quantize, pack, native_stack.attach])
+@pytest.mark.parametrize(
+    ("how", "in_cpp"),
+    [
+        (quantize, True),
+        (pack, True),
+        (native_stack.attach, True),
+        (native_stack.attach, False),
+        (quantize, False),
+    ],
+)
 @pytest.mark.parametrize("cache", sorted(CACHES))
 @pytest.mark.parametrize("width", [1, 3])
 @law("cache", pairs=False)
 @torch.no_grad()
-def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how):
-    if not native.loaded():
+def test_a_step_by_one_call_is_the_step_by_its_parts(case, width, cache, how, in_cpp, monkeypatch):
+    """Of C++; or by few calls of torch."""
+    if in_cpp and not native.loaded():
         pytest.skip("there are no operators in C++ here")
+    monkeypatch.setattr(native, "_loaded", in_cpp)
+    monkeypatch.setattr(native, "load", native.loaded)
     model = case.model(torch.float32)
     how(model)
     stack = stacks_of(model)[-1]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
@@ -45,6 +46,17 @@ def linear(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     elif (found := getattr(weight, "packed", None)) is not None and found.serves(states, weight):
         return cast(Tensor, found(states, bias))
     return F.linear(states, weight, bias)
+
+
+def prepared(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """What `linear` does without gradient while the weight stays as it is: [N, in] → [N, out]."""
+    found = getattr(weight, "packed", None)
+    if found is None or not is_packed(weight):
+        return partial(F.linear, weight=weight, bias=bias)
+    if not found.by_mkl:
+        return partial(linear, weight=weight, bias=bias)
+    product, packed, plain = torch.ops.mkl._mkl_linear.default, found.packed, found.plain
+    return lambda rows: product(rows, packed, plain, bias, len(rows))
 
 
 class _Linear(torch.autograd.Function):
@@ -159,6 +171,9 @@ class _PackedWeight:
             self.packed = torch.ops.mkl._mkl_reorder_linear_weight(self.plain, MANY)
         else:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.plain, None)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # a copy has none: what oneDNN laid out cannot be written
 
     def serves(self, states: Tensor, weight: Tensor) -> bool:
         """Whether the weight is still the same, and the product with these states pays."""

@@ -68,6 +68,10 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """[..., in_features] → [..., out_features], in the dtype of the states."""
+        return self.product(states)
+
+    def product(self, states: Tensor) -> Tensor:
+        """All outputs beside each other."""
         rows = states.reshape(-1, states.shape[-1]).float()
         made = self._product(rows, self.bias)  # [N, out_features]
         return made.to(states.dtype).view(*states.shape[:-1], len(self.scales))
@@ -94,7 +98,7 @@ class QuantizedSplitLinear(QuantizedLinear):
 
     def forward(self, states: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """[..., in_features] → [..., width] for each map, in order."""
-        joint = super().forward(states)
+        joint = self.product(states)
         return torch.split(joint, list(self.widths.values()), dim=-1)
 
 

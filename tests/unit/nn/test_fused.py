@@ -34,12 +34,16 @@ from ._fused import (
 )
 
 
-@pytest.fixture(autouse=True)
-def without_gradients():
-    if not native.load():
+@pytest.fixture(autouse=True, params=["in C++", "by calls"])
+def in_cpp(request, monkeypatch):
+    """Whether the steps are C++'s, or few calls of torch."""
+    found = request.param == "in C++"
+    if found and not native.load():
         pytest.skip("there is no compiler here")
+    monkeypatch.setattr(native, "load", lambda: found)
+    monkeypatch.setattr(native, "_loaded", found)
     with torch.no_grad():
-        yield
+        yield found
 
 
 @pytest.mark.parametrize("how", [attach, pack])
@@ -74,6 +78,28 @@ class TestWeights:
         assert not by_one
         assert not torch.allclose(logits, before, atol=1e-4)
         torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+    def test_other_dtypes_go_by_few_calls(self, how, dtype):
+        model = tiny().to(dtype)
+        expected, _ = made(model)
+        how(model)
+        logits, by_one = made(model)
+        assert by_one
+        assert logits.dtype == dtype
+        torch.testing.assert_close(logits, expected)
+
+    def test_weights_of_several_dtypes_go_by_parts(self, how):
+        model = tiny()
+        model.decoder.layers[1].feed_forward.sublayer.double()
+        how(model)
+        assert model.decoder.fused is None
+
+    def test_nobody_casts(self, how):
+        model = tiny()
+        how(model)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not made(model)[1]
 
     def test_a_copy_has_none_and_says_the_same(self, how):
         model = tiny()
@@ -146,11 +172,11 @@ class TestEnds:
             made(model)
             assert seen
 
-    def test_wrong_tokens_are_said(self):
+    def test_wrong_tokens_are_said(self, in_cpp):
         model = tiny()
         attach(model)
         for token in (50, -1):
-            with pytest.raises(IndexError, match=str(token)):
+            with pytest.raises(IndexError, match=str(token) if in_cpp else "out of range"):
                 model.step(torch.tensor([[token], [0]]), model.start(2))
 
 
@@ -342,7 +368,7 @@ class TestWhen:
             (torch.bfloat16, torch.float32),
         ],
     )
-    def test_a_cache_of_another_dtype_goes_by_parts(self, name, own, of_memory):
+    def test_a_cache_of_another_dtype_is_not_for_cpp(self, name, own, of_memory, in_cpp):
         model = translator()
         source = torch.randint(50, (2, 7))
         expected = model.step(TOKENS, model.start(source, cache=name))
@@ -352,7 +378,7 @@ class TestWhen:
         for layer in state.cache.layers if of_memory else ():
             layer.memory = tuple(part.to(of_memory) for part in layer.memory)
         logits = model.step(TOKENS, state)
-        assert not state.cache.fused
+        assert state.cache.fused != in_cpp
         torch.testing.assert_close(logits, expected, rtol=0.02, atol=0.02)
 
     @pytest.mark.parametrize("name", CACHES)

@@ -19,7 +19,7 @@ from regard.nn.norms import LayerNorm, RMSNorm
 from regard.nn.residual import Residual
 from regard.nn.stack import Layer, Stack
 
-_MAPS = (Linear, SplitLinear, LanguageModelHead)
+MAPS = (Linear, SplitLinear, LanguageModelHead)
 _NORMS = (LayerNorm, RMSNorm)
 _FEED_FORWARDS = (feedforward.FeedForward, feedforward.GatedFeedForward)
 ACTIVATIONS = {
@@ -55,6 +55,11 @@ class Form(NamedTuple):
     scale: float
     feed_forward: type
     activation: Any
+
+    @property
+    def sizes(self) -> list[int]:
+        """As `Stack` wants them behind d_model."""
+        return [self.heads, self.kv_heads, self.d_key, self.d_value]
 
 
 def form_of(stack: Stack) -> Form | None:
@@ -109,7 +114,7 @@ def tensors_of(layer: Layer) -> list[Tensor | None]:
 
 def map_of(module: nn.Module) -> list[Tensor | None] | None:
     """A linear map as `Map` wants it; None where it is none, or one that does more."""
-    if type(module) in _MAPS:
+    if type(module) in MAPS:
         weight, bias = cast(Any, module).weight, cast(Any, module).bias
         plain = weight.dtype == torch.float32 and weight.device.type == "cpu"
         laid = backend.packed_for_few(weight)

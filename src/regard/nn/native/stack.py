@@ -1,4 +1,5 @@
-"""A stack by one call of C++ in place of some hundreds of torch, of whole texts or of a step.
+"""A stack by one call of C++ in place of some hundreds of torch, of whole texts or of a step; where
+C++ is not there, a step by few calls of torch.
 
 Shapes: states [B, T, d_model].
 """
@@ -17,6 +18,7 @@ from regard.nn.cache import Cache, DecodingState
 from regard.nn.embeddings import TokenEmbedding
 from regard.nn.masks import Causal, Explicit, Full, Padding, Rule
 from regard.nn.modes import is_hooked, modules_of
+from regard.nn.native import calls
 from regard.nn.native.parts import (
     ACTIVATIONS,
     Form,
@@ -52,34 +54,31 @@ TEXT_RULES = set(itertools.product((Full,), (Full, Causal), (Full, Padding)))
 """Of whole texts: the pattern, the stack's own rule and the batch's."""
 
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
-"""Of keys and values that it reads."""
+"""Of keys and values that C++ reads."""
 
 
 class FusedStack:
-    """What a stack does, from the states with positions added to those of its end."""
+    """What a stack does, from the states with positions added to those of its end.
 
-    def __init__(self, stack: Stack, form: Form) -> None:
+    Args:
+        stack: whose layers have a common form.
+        form: that.
+        in_cpp: whether C++ knows all maps; else it serves steps alone, in any dtype.
+    """
+
+    def __init__(self, stack: Stack, form: Form, *, in_cpp: bool) -> None:
         first = cast(Layer, stack.layers[0])
         self._like = cast(Tensor, first.feed_forward.norm.weight).detach()
         self._form = form
         self._stack, self._given = stack, state_of(stack)
         self._crosses = first.cross_attention is not None
-        places = torch.arange(stack.max_positions)[None]
+        places = torch.arange(stack.max_positions, device=self._like.device)[None]
         bias = stack.positions.bias(places[:, -1:], places)  # [1, H, 1, max_positions]
         self._bias = None if bias is None else bias.detach().contiguous()
-        self._made = torch.classes.regard.Stack(
-            [len(self._like), form.heads, form.kv_heads, form.d_key, form.d_value],
-            form.scale,
-            form.eps,
-            form.placement == "pre",
-            form.norm is LayerNorm,
-            form.feed_forward is feedforward.GatedFeedForward,
-            ACTIVATIONS[form.activation],
+        self._in_cpp = in_cpp
+        self._made: Any = (
+            _in_cpp(stack, form, len(self._like)) if in_cpp else calls.Calls(stack, form)
         )
-        for layer in stack.layers:
-            self._made.add(tensors_of(cast(Layer, layer)))
-        if stack.norm is not None:
-            self._made.end(*norm_of(stack.norm))
         self._ends: list[Any] = []
         self._knows_ends = False
 
@@ -89,7 +88,9 @@ class FusedStack:
         rules = type(stack.pattern), type(stack.rule), type(mask)
         if rules not in TEXT_RULES or self._crosses or self._bias is not None:
             return None
-        if length > kernels.LONGEST_SHORT or not _is_plain(states) or not self._is_as_it_was():
+        if not self._in_cpp or length > kernels.LONGEST_SHORT:
+            return None
+        if not self._suits(states) or not self._is_as_it_was():
             return None
         real = mask.real.contiguous() if isinstance(mask, Padding) else None
         if real is not None and real.shape != states.shape[:2]:
@@ -107,7 +108,7 @@ class FusedStack:
     ) -> Tensor | None:
         """See `regard.nn.stack.Fused`."""
         batch, length, _ = states.shape
-        if length > MOST_TOKENS or not _is_plain(states) or not self._serves(cache):
+        if length > MOST_TOKENS or not self._suits(states) or not self._serves(cache):
             return None
         seen = context.mask.allowed, None if over is None else over.mask.allowed
         held = self._held(cache, batch, length, seen, context.turning, context.bias)
@@ -118,11 +119,11 @@ class FusedStack:
     ) -> Tensor | None:
         """See `regard.nn.stack.Fused`."""
         cache, stack = state.cache, self._stack
-        if tokens.shape[1] != 1 or tokens.device.type != "cpu" or cache.width > MOST_TOKENS:
+        if tokens.shape[1] != 1 or tokens.device != self._like.device:
             return None
-        if cache.length >= stack.max_positions:
+        if cache.length >= stack.max_positions or cache.width > MOST_TOKENS:
             return None  # behind the last position the stack says what is wrong
-        if not _is_plain() or not self._serves(cache):
+        if not _is_plain(tokens.device) or not self._serves(cache):
             return None
         if cache.fused_ends is None:
             cache.fused_ends = self._surround(embedding, head, factor)
@@ -130,7 +131,7 @@ class FusedStack:
             return None
         place = cache.length
         ids, positions, rule = cache.open(tokens)  # [B, T], [1, T]
-        turning = stack.positions.prepare(positions, torch.float32)
+        turning = stack.positions.prepare(positions, self._like.dtype)
         # a single new slot of each row sees all before it, and the stack's pattern hides nothing
         seen = rule.table[:, None] if isinstance(rule, Explicit) else None
         memory = state.memory_mask
@@ -150,10 +151,15 @@ class FusedStack:
             memories = [layer.memory for layer in cache.layers]
             known = not self._crosses or None not in memories
             held = {part.dtype for memory in memories for part in memory or ()}
-            held |= {layer.dtype or torch.float32 for layer in cache.layers}
-            alike = len(held) == 1 and held <= set(CACHE_DTYPES)
-            cache.fused = known and alike and self._is_as_it_was()
+            held |= {layer.dtype or self._like.dtype for layer in cache.layers}
+            readable = len(held) == 1 and held <= set(CACHE_DTYPES)
+            known = known and (readable or not self._in_cpp)
+            cache.fused = known and self._is_as_it_was()
         return cache.fused
+
+    def _suits(self, states: Tensor) -> bool:
+        alike = (states.dtype, states.device) == (self._like.dtype, self._like.device)
+        return alike and _is_plain(states.device)
 
     def _is_as_it_was(self) -> bool:
         if any(module.training for module in modules_of(self._stack)):
@@ -186,30 +192,47 @@ class FusedStack:
         )
 
     def _surround(self, embedding: Map, head: Map, factor: float) -> bool:
-        """Hand over what stands before and behind the layers; whether C++ knows it."""
+        """Hand over what stands before and behind the layers; whether it is known."""
         if type(embedding) is not TokenEmbedding or not isinstance(head, nn.Module):
             return False
         ends = [*state_of(embedding), *state_of(head), factor]
         if ends != self._ends:
             self._ends, self._knows_ends = ends, False
-            stack, last = self._stack, map_of(head)
+            stack = self._stack
+            last = map_of(head) if self._in_cpp else calls.map_of(head)
             bare = stack.input_norm is None and isinstance(stack.pattern, Full)
             hooked = is_hooked(embedding) or is_hooked(head)
-            if last is not None and bare and not hooked:
+            table = embedding.weight.detach()
+            alike = (table.dtype, table.device) == (self._like.dtype, self._like.device)
+            if last is not None and bare and alike and not hooked:
                 added, offset = _places(stack.positions)
-                table = embedding.weight.detach()
                 self._made.surround(table, embedding.scale, added, offset, last, factor)
                 self._knows_ends = True
         return self._knows_ends
 
 
-def _is_plain(states: Tensor | None = None) -> bool:
-    """Whether nobody derives, compiles, chooses the kernel or looks on, and what C++ reads."""
+def _is_plain(device: torch.device) -> bool:
+    """Whether nobody derives, compiles, casts, chooses the kernel or looks on."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    if kernels.observed() or kernels.forced():
-        return False
-    return states is None or (states.dtype == torch.float32 and states.device.type == "cpu")
+    return not (torch.is_autocast_enabled(device.type) or kernels.observed() or kernels.forced())
+
+
+def _in_cpp(stack: Stack, form: Form, width: int) -> Any:
+    made = torch.classes.regard.Stack(
+        [width, *form.sizes],
+        form.scale,
+        form.eps,
+        form.placement == "pre",
+        form.norm is LayerNorm,
+        form.feed_forward is feedforward.GatedFeedForward,
+        ACTIVATIONS[form.activation],
+    )
+    for layer in stack.layers:
+        made.add(tensors_of(cast(Layer, layer)))
+    if stack.norm is not None:
+        made.end(*norm_of(stack.norm))
+    return made
 
 
 def _places(scheme: PositionScheme) -> tuple[Tensor | None, int]:
@@ -224,14 +247,14 @@ def _places(scheme: PositionScheme) -> tuple[Tensor | None, int]:
 
 
 def attach(model: nn.Module) -> None:
-    """Let the stacks of a model that only predicts run by C++, where it is there."""
+    """Let the stacks of a model that only predicts run by C++, or else by few calls of torch."""
     for module in model.modules():
         if isinstance(module, Stack):
-            module.fused = fused_stack(module) if native.loaded() else None
+            module.fused = fused_stack(module)
 
 
 def fused_stack(stack: Stack) -> FusedStack | None:
-    """The same stack in one call; None where it has a part that C++ does not know."""
+    """The same stack in one call; None where it has a part that is not known."""
     scheme = stack.positions
     known = type(scheme) in POSITIONS
     if isinstance(scheme, Rotary):
@@ -244,4 +267,9 @@ def fused_stack(stack: Stack) -> FusedStack | None:
     if form is None:
         return None
     maps = [one for layer in stack.layers for one in maps_of(cast(Layer, layer)) if one is not None]
-    return None if any(map_of(one) is None for one in maps) else FusedStack(stack, form)
+    if native.loaded() and all(map_of(one) is not None for one in maps):
+        return FusedStack(stack, form, in_cpp=True)
+    kinds = {(one.dtype, one.device) for one in stack.parameters()}
+    if len(kinds) == 1 and all(calls.map_of(one) is not None for one in maps):
+        return FusedStack(stack, form, in_cpp=False)
+    return None
