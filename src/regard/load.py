@@ -102,7 +102,7 @@ def open_task(
         merge_adapters(model)
         quantize(model)
         if not (native.loaded() or backend.has_int8()):
-            log.warning("int8 is no faster than float32 here: the processor lacks VNNI's products")
+            log.warning("int8 is no faster than float32 here: torch has no exact products of it")
     elif place.type == "cpu" and native.load(wait=False):
         pack(model)
     else:

@@ -6,6 +6,7 @@ import pytest
 
 import regard
 from regard.load import load
+from regard.nn import backend
 
 from ._made import bits, contents, metrics
 
@@ -151,6 +152,14 @@ def test_a_loaded_model_decodes_by_the_fast_way(trained, precision, native, monk
     assert None not in made
     translator.model.decoder.fused = None
     assert translator.translate(["3 1 4", "2 7 1 8"]) == outputs
+
+
+def test_a_processor_without_products_of_int8_is_named(trained, monkeypatch, caplog):
+    monkeypatch.setenv("REGARD_NATIVE", "0")
+    monkeypatch.setattr(backend, "has_int8", lambda: False)
+    translator = regard.load(trained, precision="int8")
+    assert "int8 is no faster than float32 here" in caplog.text
+    assert len(translator.translate(["3 1 4"])) == 1
 
 
 def test_the_card_says_how_to_use_the_run(trained):

@@ -6,6 +6,7 @@ Shapes: states [..., in], weight [out, in], bias [out].
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -200,7 +201,8 @@ class _PackedWeight:
 class Int8Weight:
     """An int8 weight [out, in] laid out for oneDNN, with the scale of each of its rows [out].
 
-    Where `has_int8` says no, the codes are multiplied as float32, in its memory and time.
+    Where `has_int8` says no, the codes are multiplied as float32: as slow and as large,
+    and exact up to sums of 2²⁴.
     """
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:
@@ -214,14 +216,7 @@ class Int8Weight:
         """int8 codes [N, in] → float32 [N, out]: their products with the weight, scaled by it."""
         if not self.by_onednn:
             return torch.mm(codes.float(), self.packed).mul_(self.scales)
-        # as unsigned bytes, 128 more: two signed ones, which the processor does not multiply where
-        # it lacks AMX, oneDNN takes a number at a time (docs/LOG.md)
-        made = torch.ops.onednn.qlinear_pointwise.default(
-            *(codes.bitwise_xor(-128).view(torch.uint8), 1.0, 128),
-            *(self.packed, self.scales, self.zeros),
-            *(None, 1.0, 0, torch.float32, "none", [], ""),
-        )
-        return cast(Tensor, made)
+        return _int8_product(codes, self.packed, self.scales, self.zeros)
 
 
 def _turned(codes: Tensor, _: None) -> Tensor:
@@ -230,13 +225,28 @@ def _turned(codes: Tensor, _: None) -> Tensor:
 
 @cache
 def has_int8() -> bool:
-    """Whether the processor multiplies 8-bit integers, and torch has oneDNN, which lets it.
+    """Whether torch has fast products of 8-bit integers for the processor, and exact ones.
 
-    Processors without VNNI add two products in 16 bits first, which overflow.
+    Without VNNI oneDNN adds two products in 16 bits, which overflow: so the largest are tried.
     """
-    flags = processor().get("flags", "").split()
-    able = "avx512_vnni" in flags or "avx_vnni" in flags
-    return able and _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")
+    x86 = platform.machine().lower() in ("x86_64", "amd64")
+    if not (x86 and _has_onednn() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        return False
+    codes = torch.full((64, 256), 127, dtype=torch.int8)
+    packed = torch.ops.onednn.qlinear_prepack(codes, None)
+    made = _int8_product(codes, packed, torch.ones(64), torch.zeros(64, dtype=torch.int64))
+    return bool((made == 256 * 127**2).all())
+
+
+def _int8_product(codes: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
+    """As unsigned bytes, 128 more: two signed ones, which processors without AMX do not multiply,
+    oneDNN takes a number at a time (docs/LOG.md)."""
+    made = torch.ops.onednn.qlinear_pointwise.default(
+        *(codes.bitwise_xor(-128).view(torch.uint8), 1.0, 128),
+        *(packed, scales, zeros),
+        *(None, 1.0, 0, torch.float32, "none", [], ""),
+    )
+    return cast(Tensor, made)
 
 
 def pack(weight: Tensor) -> bool:

@@ -218,14 +218,7 @@ class Stack(nn.Module):
         Raises:
             InputError: when it is longer than ``max_positions``, places of sized grids apart.
         """
-        length = states.shape[1] if cache is None else cache.length
-        if length > self.max_positions and (positions is None or positions.ndim == 2):
-            raise InputError(
-                f"an input of {length} tokens is longer than the model's {self.max_positions}",
-                hint="shorten it, or train with a larger model.max_positions",
-            )
-        if positions is None:
-            positions = torch.arange(states.shape[1], device=states.device)[None]  # [1, T]
+        positions = self._checked(positions, states, cache)
         states = self.positions.add(states, positions, 0)
         if self.input_norm is not None:
             states = cast(Tensor, self.input_norm(states))
@@ -258,6 +251,17 @@ class Stack(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "fused": None}
+
+    def _checked(self, positions: Tensor | None, states: Tensor, cache: Cache | None) -> Tensor:
+        length = states.shape[1] if cache is None else cache.length
+        if length > self.max_positions and (positions is None or positions.ndim == 2):
+            raise InputError(
+                f"an input of {length} tokens is longer than the model's {self.max_positions}",
+                hint="shorten it, or train with a larger model.max_positions",
+            )
+        if positions is None:
+            positions = torch.arange(states.shape[1], device=states.device)[None]  # [1, T]
+        return positions
 
     def _context(
         self, states: Tensor, mask: Rule, positions: Tensor, cache: Cache | None

@@ -3,6 +3,7 @@
 import torch
 
 from regard.models import GPT, GPTConfig
+from regard.models.transformer import Transformer, TransformerConfig
 from regard.nn.adapters import LoRA, add_adapters
 
 BUCKETS = {"kind": "buckets", "num_buckets": 8, "max_distance": 12}
@@ -59,3 +60,9 @@ def adapt(model):
     for name, parameter in model.named_parameters():
         if "adapters" in name:
             parameter.normal_()
+
+
+def translator():
+    """A Transformer."""
+    torch.manual_seed(0)
+    return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()

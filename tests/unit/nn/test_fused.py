@@ -6,11 +6,7 @@ import pickle
 import pytest
 import torch
 
-from regard.decoding import DecodingSpec, search
-from regard.errors import InputError
-from regard.models.t5 import T5, T5Config
-from regard.models.transformer import Transformer, TransformerConfig
-from regard.nn import kernels, native
+from regard.nn import kernels
 from regard.nn.attention import Attention
 from regard.nn.cache import CACHES, CopyCache
 from regard.nn.masks import Causal, Full
@@ -20,7 +16,6 @@ from regard.nn.quantized import quantize
 from regard.nn.stack import Memory
 
 from ._fused import (
-    BUCKETS,
     TOKENS,
     adapt,
     change_a_norm,
@@ -31,19 +26,10 @@ from ._fused import (
     load_other_weights,
     made,
     tiny,
+    translator,
 )
 
-
-@pytest.fixture(autouse=True, params=["in C++", "by calls"])
-def in_cpp(request, monkeypatch):
-    """Whether the steps are C++'s, or few calls of torch."""
-    found = request.param == "in C++"
-    if found and not native.load():
-        pytest.skip("there is no compiler here")
-    monkeypatch.setattr(native, "load", lambda: found)
-    monkeypatch.setattr(native, "_loaded", found)
-    with torch.no_grad():
-        yield found
+pytestmark = pytest.mark.usefixtures("in_cpp")
 
 
 @pytest.mark.parametrize("how", [attach, pack])
@@ -109,123 +95,6 @@ class TestWeights:
             logits, by_one = made(other)
             assert not by_one
             torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
-
-
-def translator():
-    torch.manual_seed(0)
-    return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
-
-
-def change_the_head(model):
-    model.head.weight.mul_(3)
-
-
-def change_the_embedding(model):
-    model.embedding.weight = torch.nn.Parameter(model.embedding.weight * 3)
-
-
-def change_the_places(model):
-    model.decoder.positions.weight.mul_(3)
-
-
-def add_a_bias(model):
-    model.head.bias = torch.nn.Parameter(torch.ones(50))
-
-
-def narrow_the_head(model):
-    model.head = torch.nn.Sequential(model.head, torch.nn.Tanh())
-
-
-class TestEnds:
-    """What stands before and behind the layers goes with them, as it is now."""
-
-    @pytest.mark.parametrize("how", [attach, pack])
-    def test_they_are_served(self, how):
-        model = tiny()
-        how(model)
-        state = model.start(len(TOKENS))
-        model.step(TOKENS.repeat(1, 2), state)
-        assert state.cache.fused_ends is None  # a prefix goes by parts
-        model.step(TOKENS, state)
-        assert state.cache.fused_ends
-        assert state.cache.slots == state.cache.length == 3
-
-    @pytest.mark.parametrize("how", [attach, pack])
-    @pytest.mark.parametrize(
-        "change",
-        [change_the_head, change_the_embedding, change_the_places, add_a_bias, narrow_the_head],
-    )
-    def test_changed_ones_are_noticed(self, how, change):
-        model = tiny()
-        how(model)
-        before, _ = made(model)
-        change(model)
-        logits, _ = made(model)
-        assert not torch.allclose(logits, before, atol=1e-4)
-        torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
-
-    def test_hooks_are_called(self):
-        for find in (lambda m: m.embedding, lambda m: m.head, lambda m: m.decoder):
-            model, seen = tiny(), []
-            find(model).register_forward_hook(lambda *_, seen=seen: seen.append(1))
-            attach(model)
-            made(model)
-            assert seen
-
-    def test_wrong_tokens_are_said(self, in_cpp):
-        model = tiny()
-        attach(model)
-        for token in (50, -1):
-            with pytest.raises(IndexError, match=str(token) if in_cpp else "out of range"):
-                model.step(torch.tensor([[token], [0]]), model.start(2))
-
-
-class TestBias:
-    """What positions add to the scores: up to the last token, and never another table's."""
-
-    @pytest.mark.parametrize("positions", [BUCKETS, "alibi"])
-    @pytest.mark.parametrize("width", [1, 3])
-    def test_whole_texts(self, positions, width):
-        model = tiny(positions=positions, max_positions=40)
-        ids = torch.randint(50, (6, 40))
-        expected = model(ids)
-        attach(model)
-        state = model.start(6 // width, width=width)
-        for place in (0, *range(2, 40)):  # the first step has two tokens
-            end = max(2, place + 1)
-            logits = model.step(ids[:, place:end], state)
-            torch.testing.assert_close(logits, expected[:, end - 1], rtol=1e-4, atol=1e-5)
-        assert state.cache.fused_ends
-        with pytest.raises(InputError, match="41 tokens is longer"):
-            model.step(ids[:, :1], state)
-
-    def test_another_table_is_noticed(self):
-        model = tiny(positions=BUCKETS)
-        attach(model)
-        assert made(model)[1]
-        model.decoder.positions.weight.mul_(3)
-        assert not made(model)[1]
-
-    @pytest.mark.parametrize("version", ["tiny", "v1_1-small"])
-    @pytest.mark.parametrize("beam", [1, 4])
-    def test_a_t5_says_the_same(self, version, beam):
-        torch.manual_seed(0)
-        sizes = {"d_model": 32, "num_layers": 2, "max_positions": 40, "tie": "none"}
-        model = T5(T5Config.preset(version, vocab_size=50, overrides=sizes)).eval()
-        model.decoder.positions.weight.mul_(5)  # so that distances decide
-        source = torch.randint(2, 50, (5, 9))
-        mask = torch.arange(9) < torch.tensor([9, 3, 7, 1, 5])[:, None]
-        spec = DecodingSpec("beam" if beam > 1 else "greedy", beam=beam, max_length=30)
-
-        def texts():
-            found = search(model, source, mask, spec, start_id=0, end_id=1)
-            return [hypotheses[0].tokens for hypotheses in found]
-
-        expected = texts()
-        attach(model)
-        assert texts() == expected
-        model.decoder.positions.weight.zero_()
-        assert texts() != expected
 
 
 class Sharp(Attention):

@@ -1,5 +1,5 @@
-// Attention of short texts, in training and in one call for all layers: a head's queries, keys and scores lie in the processor's own cache, and nothing
-// else is written or read than what comes in and goes out.
+// Attention of short texts, in training and where one call does all layers: a head's queries, keys and scores lie in the
+// processor's own cache, and nothing else is written or read than what comes in and goes out.
 //
 // Shapes: query [B, H, Tq, d_key], key [B, Hkv, Tk, d_key], value [B, Hkv, Tk, d_value] of float32 or bfloat16, each
 // row in one piece; allowed bool [B or 1, 1, Tq or 1, Tk or 1]; levels float32 [B, H, 2, Tq], the highest score and

@@ -53,6 +53,9 @@ distance alone decides."""
 TEXT_RULES = set(itertools.product((Full,), (Full, Causal), (Full, Padding)))
 """Of whole texts: the pattern, the stack's own rule and the batch's."""
 
+IN_CPP = {(torch.float32, "cpu")}
+"""The kinds of parameters that C++ reads."""
+
 CACHE_DTYPES = (torch.float32, torch.bfloat16)
 """Of keys and values that C++ reads."""
 
@@ -84,13 +87,13 @@ class FusedStack:
 
     def texts(self, states: Tensor, mask: Rule, positions: Tensor) -> Tensor | None:
         """See `regard.nn.stack.Fused`."""
+        if not self._in_cpp or not self._suits(states):
+            return None
         stack, length = self._stack, states.shape[1]
         rules = type(stack.pattern), type(stack.rule), type(mask)
         if rules not in TEXT_RULES or self._crosses or self._bias is not None:
             return None
-        if not self._in_cpp or length > kernels.LONGEST_SHORT:
-            return None
-        if not self._suits(states) or not self._is_as_it_was():
+        if length > kernels.LONGEST_SHORT or not self._is_as_it_was():
             return None
         real = mask.real.contiguous() if isinstance(mask, Padding) else None
         if real is not None and real.shape != states.shape[:2]:
@@ -110,6 +113,8 @@ class FusedStack:
         batch, length, _ = states.shape
         if length > MOST_TOKENS or not self._suits(states) or not self._serves(cache):
             return None
+        if context.turning is not None and len(context.turning[0]) > 1:
+            return None  # each sentence has positions of its own
         seen = context.mask.allowed, None if over is None else over.mask.allowed
         held = self._held(cache, batch, length, seen, context.turning, context.bias)
         return cast(Tensor, self._made.step(states, *held))
@@ -123,6 +128,8 @@ class FusedStack:
             return None
         if cache.length >= stack.max_positions or cache.width > MOST_TOKENS:
             return None  # behind the last position the stack says what is wrong
+        if not isinstance(state.memory_mask, Full | Padding):
+            return None
         if not _is_plain(tokens.device) or not self._serves(cache):
             return None
         if cache.fused_ends is None:
@@ -267,9 +274,9 @@ def fused_stack(stack: Stack) -> FusedStack | None:
     if form is None:
         return None
     maps = [one for layer in stack.layers for one in maps_of(cast(Layer, layer)) if one is not None]
-    if native.loaded() and all(map_of(one) is not None for one in maps):
+    kinds = {(one.dtype, one.device.type) for one in stack.parameters()}
+    if native.loaded() and kinds == IN_CPP and all(map_of(one) is not None for one in maps):
         return FusedStack(stack, form, in_cpp=True)
-    kinds = {(one.dtype, one.device) for one in stack.parameters()}
     if len(kinds) == 1 and all(calls.map_of(one) is not None for one in maps):
         return FusedStack(stack, form, in_cpp=False)
     return None
