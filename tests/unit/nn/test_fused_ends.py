@@ -162,3 +162,18 @@ class TestMasks:
         expected = states()
         attach(model)
         torch.testing.assert_close(states(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal", "rotary", BUCKETS])
+@pytest.mark.parametrize("width", [1, 3])
+def test_another_device(positions, width):
+    """One that computes nothing, but minds where tensors are."""
+    model = tiny(positions=positions).to("meta")
+    attach(model)
+    state = model.start(2, width=width)
+    tokens = TOKENS.repeat_interleave(width, dim=0).to("meta")
+    for count in (2, 1, 1):
+        logits = model.step(tokens.repeat(1, count), state)
+        state.advance(torch.arange(2 * width, device="meta"))
+        assert (logits.device.type, logits.shape) == ("meta", (2 * width, 50))
+    assert state.cache.fused_ends

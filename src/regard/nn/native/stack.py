@@ -222,7 +222,9 @@ def _is_plain(device: torch.device) -> bool:
     """Whether nobody derives, compiles, casts, chooses the kernel or looks on."""
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
         return False
-    return not (torch.is_autocast_enabled(device.type) or kernels.observed() or kernels.forced())
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return False
+    return not (kernels.observed() or kernels.forced())
 
 
 def _in_cpp(stack: Stack, form: Form, width: int) -> Any:
