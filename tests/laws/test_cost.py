@@ -66,7 +66,7 @@ def _plain_products(by_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backend, "linear", nn.functional.linear)
 
 
-@law()
+@law(pairs=False)
 def test_every_familys_parameters_and_flops(case: Case) -> None:
     family, config = case.family, case.config()
     model = family.model(config)

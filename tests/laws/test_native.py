@@ -38,7 +38,6 @@ def test_a_quantized_model_answers_nearly_the_same(case):
     ("how", "in_cpp"),
     [
         (quantize, True),
-        (pack, True),
         (native_stack.attach, True),
         (native_stack.attach, False),
         (quantize, False),

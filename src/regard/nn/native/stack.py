@@ -45,7 +45,6 @@ from regard.nn.stack import Layer, Map, Stack
 MOST_TOKENS = 32
 """Of a sentence in one step: a beam's hypotheses, or a short prefix (docs/LOG.md)."""
 
-
 POSITIONS = (Alibi, Buckets, Grid, Learned, NoPositions, Rotary, Sinusoidal)
 """Schemes that it knows: those that add vectors, turn heads, or add to the scores a bias that the
 distance alone decides."""
@@ -182,7 +181,7 @@ class FusedStack:
         turning: Any,
         bias: Tensor | None,
     ) -> tuple[Any, ...]:
-        """What C++ calls so: the cache with room for new slots, the memory, masks, positions."""
+        """In C++'s order: the cache with room for new slots, the memory, masks, positions."""
         heads, widths = self._form.kv_heads, (self._form.d_key, self._form.d_value)
         rooms = [layer.room(batch, heads, length, widths, self._like) for layer in cache.layers]
         memories = [layer.memory for layer in cache.layers if layer.memory is not None]
