@@ -63,6 +63,21 @@ class TestEnds:
         assert not torch.allclose(logits, before, atol=1e-4)
         torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.parametrize(
+        "positions", [{"kind": "learned", "offset": 2}, "sinusoidal", "grid", "none", "rotary"]
+    )
+    def test_the_place_of_each_token(self, positions):
+        """Each step gives what the whole text does."""
+        model = tiny(positions=positions)
+        ids = torch.randint(50, (2, 9))
+        expected = model(ids)
+        attach(model)
+        state = model.start(2)
+        for place in range(9):
+            logits = model.step(ids[:, place : place + 1], state)
+            torch.testing.assert_close(logits, expected[:, place], rtol=1e-4, atol=1e-5)
+        assert state.cache.fused_ends
+
     def test_hooks_are_called(self):
         for find in (lambda m: m.embedding, lambda m: m.head, lambda m: m.decoder):
             model, seen = tiny(), []
