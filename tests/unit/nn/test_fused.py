@@ -75,9 +75,17 @@ class TestWeights:
         assert logits.dtype == dtype
         torch.testing.assert_close(logits, expected)
 
-    def test_weights_of_several_dtypes_go_by_parts(self, how):
+    @pytest.mark.parametrize(
+        "find",
+        [
+            lambda decoder: decoder.layers[1].feed_forward.sublayer,
+            lambda decoder: decoder.norm,
+            lambda decoder: decoder.positions,
+        ],
+    )
+    def test_weights_of_several_dtypes_go_by_parts(self, how, find):
         model = tiny()
-        model.decoder.layers[1].feed_forward.sublayer.double()
+        find(model.decoder).double()
         how(model)
         assert model.decoder.fused is None
 

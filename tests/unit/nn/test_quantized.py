@@ -11,6 +11,7 @@ import torch
 from regard.models import GPT, GPTConfig
 from regard.nn import backend, native
 from regard.nn.linear import Linear, SplitLinear
+from regard.nn.processor import processor
 from regard.nn.quantized import (
     QuantizedLinear,
     QuantizedSplitLinear,
@@ -134,6 +135,12 @@ class TestProcessors:
         expected = sums * scales.double() * by_row[:, 0].double()
         expected = expected if shift is None else expected + shift
         torch.testing.assert_close(made.double(), expected, rtol=1e-6, atol=1e-5)
+
+    def test_a_processor_with_vnni_has_them(self):
+        """Other tests skip without them, so that a wrong product would show nowhere else."""
+        if "avx512_vnni" not in processor().get("flags", "").split():
+            pytest.skip("this processor has no VNNI, or does not say so")
+        assert backend.has_int8()
 
     @pytest.mark.parametrize("most", ["AVX2", "AVX512_CORE"])
     def test_processors_whose_sums_overflow_are_found(self, most):
