@@ -201,8 +201,8 @@ class _PackedWeight:
 class Int8Weight:
     """An int8 weight [out, in] laid out for oneDNN, with the scale of each of its rows [out].
 
-    Where `has_int8` says no, the codes are multiplied as float32: as slow and as large,
-    and exact up to sums of 2²⁴.
+    Where `has_int8` says no, the codes are multiplied as float32: as slow, as large
+    beside the codes, and exact up to sums of 2²⁴.
     """
 
     def __init__(self, codes: Tensor, scales: Tensor) -> None:

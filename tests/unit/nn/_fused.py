@@ -66,3 +66,15 @@ def translator():
     """A Transformer."""
     torch.manual_seed(0)
     return Transformer(TransformerConfig.preset("tiny", vocab_size=50)).eval()
+
+
+def noticed(how, change):
+    """Check that a changed model's step is that of its new weights; whether one call made it."""
+    model = tiny()
+    how(model)
+    before, _ = made(model)
+    change(model)
+    logits, by_one = made(model)
+    assert not torch.allclose(logits, before, atol=1e-4)
+    torch.testing.assert_close(logits, model(TOKENS)[:, -1], rtol=1e-4, atol=1e-5)
+    return by_one
